@@ -1,0 +1,1 @@
+"""Image inpainting with Coherent Semantic Attention."""
