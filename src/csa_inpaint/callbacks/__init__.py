@@ -1,0 +1,15 @@
+"""Lightning callbacks: the adversaries, the previews, stopping and naming runs."""
+
+from csa_inpaint.callbacks.adversary import Adversary, FeatureAdversary, PatchAdversary
+from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
+from csa_inpaint.callbacks.preview import Preview
+from csa_inpaint.callbacks.run_config import RunConfig
+
+__all__ = [
+    "Adversary",
+    "FeatureAdversary",
+    "PatchAdversary",
+    "Preview",
+    "RunConfig",
+    "SaveOnInterrupt",
+]

@@ -1,0 +1,130 @@
+"""What the commands share: Hydra's entry point and error messages that name the remedy."""
+
+import difflib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from csa_inpaint._conf import config_directory
+
+USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Make a task the main function of a command line, configured by ``conf/<config_name>.yaml``.
+
+    An error of the user's is printed without its traceback (``HYDRA_FULL_ERROR=1`` prints it), and
+    an override that the configuration does not know with the nearest keys that it does.
+    """
+
+    def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> None:
+            try:
+                task(cfg)
+            except USER_ERRORS as error:
+                if os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                print(f"\n{type(error).__name__}: {_message(error)}", file=sys.stderr)
+                print("(HYDRA_FULL_ERROR=1 prints where it was raised)", file=sys.stderr)
+                sys.exit(1)
+
+        run = hydra.main(
+            version_base="1.3", config_path=str(config_directory()), config_name=config_name
+        )(guarded)
+
+        def main() -> None:
+            # `experiment=x` and `+experiment=x` mean the same; Hydra wants the plus because the
+            # defaults list has no experiment.
+            sys.argv[1:] = [
+                f"+{argument}" if argument.startswith("experiment=") else argument
+                for argument in sys.argv[1:]
+            ]
+            try:
+                run()
+            except SystemExit as stop:
+                if stop.code:
+                    for hint in hints(config_name, sys.argv[1:]):
+                        print(hint, file=sys.stderr)
+                raise
+
+        return main
+
+    return decorate
+
+
+def _message(error: BaseException) -> str:
+    """The error's own words; Hydra wraps what a constructor raised in a sentence of its own."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        key = str(error).rsplit("full_key: ", maxsplit=1)
+        where = f" (in {key[1].strip()})" if len(key) == 2 else ""
+        return f"{_message(error.__cause__)}{where}"
+    return str(error)
+
+
+def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
+    """For every override that names nothing, the nearest names that there are."""
+    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
+    groups = _groups(config_directory())
+    choices, rest = [], []
+    for override in overrides:
+        name, value = override.lstrip("+~").split("=", 1)
+        if name.split("@")[0] in groups:
+            wrong = [v for v in _listed(value) if v not in groups[name]]
+            if wrong:
+                yield from (_hint(f"{name}={v}", v, groups[name], f"{name}=") for v in wrong)
+            else:
+                choices.append(override)
+        elif not override.startswith("+"):
+            rest.append(name.split("@")[0])
+    keys = _keys(config_name, choices)
+    for name in rest:
+        if keys and name not in keys:
+            yield _hint(name, name, [*keys, *groups], "")
+
+
+def _hint(wrong: str, name: str, known: list[str], prefix: str) -> str:
+    near = [prefix + match for match in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
+    remedy = f"did you mean {' or '.join(near)}?" if near else "--cfg job prints all keys."
+    return f"There is no {wrong}: {remedy}"
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.strip("[]").split(",") if part.strip() not in ("", "null")]
+
+
+def _groups(directory: Path) -> dict[str, list[str]]:
+    """Config groups and their choices."""
+    groups: dict[str, list[str]] = {}
+    for path in sorted(directory.rglob("*.yaml")):
+        group = path.parent.relative_to(directory).as_posix()
+        if group != ".":
+            groups.setdefault(group, []).append(path.stem)
+    return groups
+
+
+def _keys(config_name: str, choices: list[str]) -> list[str]:
+    """All keys of the configuration, dotted; none when it cannot be composed."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
+            cfg = hydra.compose(config_name, overrides=choices)
+    except HydraException:
+        return []
+    return list(_flatten(OmegaConf.to_container(cfg, resolve=False), ""))
+
+
+def _flatten(node: Any, prefix: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _flatten(value, f"{prefix}{key}.")

@@ -1,0 +1,11 @@
+"""Where the Hydra configuration lies."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def config_directory() -> Path:
+    """``conf/`` inside an installed wheel, or at the top of the checkout it runs from."""
+    installed = PACKAGE / "conf"
+    return installed if installed.is_dir() else PACKAGE.parents[1] / "conf"

@@ -1,0 +1,166 @@
+"""Adversaries: Lightning callbacks that bring a discriminator and two loss terms.
+
+A callback builds its discriminator and registers it on the LightningModule in ``setup``, which runs
+before weights are restored, before the strategy wraps the model and before the optimizers are
+made. So device moves, DDP, precision, checkpoints and resuming are Lightning's ordinary ones. The
+module calls the two losses inside its ``training_step``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from csa_inpaint.losses import Objective
+from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from csa_inpaint.types import Batch, Inpainting
+
+if TYPE_CHECKING:  # the module imports this file
+    from csa_inpaint.module import CSAInpainter
+
+Judged = Literal["refined", "composite", "rough"]
+
+
+class Adversary(pl.Callback, ABC):
+    """A discriminator, its objective and its weight in the generator's loss.
+
+    Subclass it, build the discriminator and say what it judges; pass it to the Trainer's callbacks.
+
+    Args:
+        name: unique among the adversaries of a run; names the loss terms, the optimizer's parameter
+            group and the entry of ``module.discriminators``.
+        objective: what both sides minimise.
+        weight: of the generator's term; the paper's is 0.002.
+        learning_rate: of the discriminator's Adam.
+        judges: which image stands for the fake one.
+
+    Raises:
+        ValueError: for an image that the generator does not make.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        objective: Objective,
+        weight: float = 0.002,
+        learning_rate: float = 2e-4,
+        judges: Judged = "refined",
+    ) -> None:
+        if judges not in ("refined", "composite", "rough"):
+            raise ValueError(
+                f"adversary {name}: judges={judges!r}, expected refined, composite or rough"
+            )
+        self.name = name
+        self.objective = objective
+        self.weight = weight
+        self.learning_rate = learning_rate
+        self.judges = judges
+
+    @property
+    def state_key(self) -> str:
+        return f"{type(self).__qualname__}[{self.name}]"
+
+    @abstractmethod
+    def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
+        """The discriminator, not yet registered."""
+
+    @abstractmethod
+    def pair(
+        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
+    ) -> tuple[Tensor, Tensor]:
+        """What the discriminator judges: the real samples and the generated ones.
+
+        Shape: two (B, C, H, W).
+        """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit" and self.name not in pl_module.discriminators:
+            pl_module.discriminators[self.name] = self.build_discriminator(pl_module)
+
+    def parameter_group(self, pl_module: "CSAInpainter") -> dict[str, Any]:
+        """This adversary's group in the discriminators' optimizer."""
+        return {
+            "name": self.name,
+            "params": list(pl_module.discriminators[self.name].parameters()),
+            "lr": self.learning_rate,
+        }
+
+    def discriminator_loss(
+        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
+    ) -> Tensor:
+        """The discriminator's loss; ``out`` comes detached."""
+        discriminator = pl_module.discriminators[self.name]
+        real, fake = self.pair(pl_module, batch, out)
+        loss = self.objective.discriminator_loss(discriminator(real), discriminator(fake))
+        return loss + self.objective.penalty(discriminator, real, fake)
+
+    def generator_loss(self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting) -> Tensor:
+        """The generator's loss, not yet weighted; the discriminator comes frozen."""
+        discriminator = pl_module.discriminators[self.name]
+        real, fake = self.pair(pl_module, batch, out)
+        return self.objective.generator_loss(discriminator(real), discriminator(fake))
+
+
+class PatchAdversary(Adversary):
+    """The patch discriminator, which judges images.
+
+    Args:
+        name, objective, weight, learning_rate, judges: see ``Adversary``.
+        width: channels of the discriminator's first convolution.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        name: str = "patch",
+        weight: float = 0.002,
+        learning_rate: float = 2e-4,
+        judges: Judged = "refined",
+        width: int = 64,
+    ) -> None:
+        super().__init__(name, objective, weight, learning_rate, judges)
+        self.width = width
+
+    def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
+        return PatchDiscriminator(self.width)
+
+    def pair(
+        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
+    ) -> tuple[Tensor, Tensor]:
+        return batch.image, getattr(out, self.judges)
+
+
+class FeatureAdversary(Adversary):
+    """The feature-patch discriminator, which judges VGG-16 pool3 features.
+
+    Args:
+        name, objective, weight, learning_rate, judges: see ``Adversary``.
+        width: channels of the discriminator's convolutions.
+        strides: of its three convolutions; (2, 1, 1) is the paper's figure.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        name: str = "feature",
+        weight: float = 0.002,
+        learning_rate: float = 2e-4,
+        judges: Judged = "refined",
+        width: int = 512,
+        strides: Sequence[int] = (2, 1, 1),
+    ) -> None:
+        super().__init__(name, objective, weight, learning_rate, judges)
+        self.width = width
+        first, second, third = strides
+        self.strides = (first, second, third)
+
+    def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
+        pool3_channels = 4 * pl_module.vgg_width
+        return FeaturePatchDiscriminator(pool3_channels, self.width, self.strides)
+
+    def pair(
+        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
+    ) -> tuple[Tensor, Tensor]:
+        return pl_module.truth_features(batch).pool3, pl_module.vgg.pool3(getattr(out, self.judges))

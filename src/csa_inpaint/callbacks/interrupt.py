@@ -1,0 +1,58 @@
+"""Ctrl-C ends a training with a checkpoint, not with a traceback."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+
+
+class SaveOnInterrupt(pl.Callback):
+    """On Ctrl-C, finish the batch, save everything and say how to resume.
+
+    A second Ctrl-C stops at once; the checkpoints that were written before stay.
+
+    Args:
+        path: of the checkpoint.
+        resume_command: what to type to continue, printed as it is.
+    """
+
+    def __init__(self, path: str | Path, resume_command: str) -> None:
+        self.path = Path(path)
+        self.resume_command = resume_command
+        self._requested = False
+        self._previous: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._requested = False
+        self._previous = signal.signal(signal.SIGINT, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
+        rank_zero_info("\nStopping after this batch (Ctrl-C again stops at once) …")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        # The signal reaches the processes between different batches; they must agree on one.
+        if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
+            trainer.save_checkpoint(self.path)
+            rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")
+            raise KeyboardInterrupt
+
+    def _restore(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._restore()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._restore()

@@ -1,0 +1,81 @@
+"""Pictures of the held-out images, after every validation."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from csa_inpaint.types import Batch, Inpainting
+
+COLUMNS = ("masked", "rough", "refined", "composite", "truth")
+
+
+class Preview(pl.Callback):
+    """Write a grid of the first held-out images: masked | rough | refined | composite | truth.
+
+    It goes to ``directory`` and to the loggers that show pictures (Weights & Biases, TensorBoard).
+
+    Args:
+        directory: gets ``epoch_<number>.png``.
+        images: rows of the grid.
+        every_n_epochs: validations between two grids.
+    """
+
+    def __init__(self, directory: str | Path, images: int = 10, every_n_epochs: int = 1) -> None:
+        self.directory = Path(directory)
+        self.images = images
+        self.every_n_epochs = every_n_epochs
+        self._rows: list[Tensor] = []
+
+    def on_validation_epoch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> None:
+        self._rows = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        wanted = self.images - len(self._rows)
+        if trainer.is_global_zero and wanted > 0:
+            self._rows += list(rows(batch, outputs)[:wanted].cpu())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if trainer.sanity_checking or not due or not self._rows:
+            return
+        picture = grid(torch.stack(self._rows))
+        self._rows = []
+        self.directory.mkdir(parents=True, exist_ok=True)
+        save_image(picture, self.directory / f"epoch_{trainer.current_epoch:04d}.png")
+        for logger in trainer.loggers:
+            log_picture(logger, "val/preview", picture, trainer.global_step)
+
+
+def rows(batch: Batch, out: Inpainting) -> Tensor:
+    """The five pictures of each sample: (B, 5, 3, H, W) in [0, 1], named by ``COLUMNS``."""
+    masked = torch.where(batch.mask > 0.5, torch.ones_like(batch.image), batch.image)
+    columns = (masked, out.rough, out.refined, out.composite, batch.image)
+    return (torch.stack([column.float() for column in columns], dim=1).clamp(-1, 1) + 1) / 2
+
+
+def grid(samples: Tensor) -> Tensor:
+    """(N, 5, 3, H, W) → one picture (3, height, width), a sample a row."""
+    return make_grid(samples.flatten(0, 1), nrow=len(COLUMNS), pad_value=1.0)
+
+
+def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:
+    """Send a (3, H, W) picture in [0, 1] to a logger that shows pictures; others get nothing."""
+    if isinstance(logger, WandbLogger):
+        logger.log_image(key=name, images=[picture])
+    elif isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, picture, step)

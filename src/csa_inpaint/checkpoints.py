@@ -1,0 +1,76 @@
+"""Finding and reading checkpoints and weight files, with errors that name the file."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The dict in a ``.safetensors`` file or in a pickle, read with ``weights_only=True``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, holds other things than tensors and plain values, or no
+            dict.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is no file of tensors, or it holds Python objects, which are not loaded "
+            "because they could run any code"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} cannot be read: it is cut short, damaged or no file of tensors ({error})"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
+    return content
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint that ``csa_inpaint.train`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or a checkpoint of something else.
+    """
+    checkpoint = read_tensors(Path(path))
+    if not any(key.startswith("generator.") for key in checkpoint.get("state_dict", {})):
+        raise ValueError(f"{path} is no checkpoint of csa_inpaint: it has no generator weights")
+    return checkpoint
+
+
+def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
+    """The checkpoint to resume from, known to be readable; ``last`` is the newest of all runs.
+
+    Args:
+        checkpoint: a path, ``"last"`` or None for none.
+        output_root: the folder that holds all runs' folders.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        ValueError: it is damaged or a checkpoint of something else.
+    """
+    if checkpoint is None:
+        return None
+    path = Path(checkpoint)
+    if checkpoint == "last":
+        found = list(output_root.rglob("checkpoints/last.ckpt"))
+        if not found:
+            raise FileNotFoundError(
+                f"checkpoint=last: no run under {output_root}/ has a checkpoints/last.ckpt yet; "
+                "leave checkpoint out to start a new training, or give the file's path"
+            )
+        path = max(found, key=lambda file: file.stat().st_mtime)
+    read_checkpoint(path)
+    return path

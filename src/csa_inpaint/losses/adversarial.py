@@ -1,0 +1,115 @@
+"""Adversarial objectives: a discriminator's and the generator's loss, from logits.
+
+Every loss is computed in float32 and reduced to a mean, over the batch, the patches and, for
+discriminators with several maps, the channels.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Objective(ABC):
+    """What discriminator and generator minimise.
+
+    Shape: logits of any shape (B, …), the same for real and fake → scalars.
+    """
+
+    @abstractmethod
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Loss of the discriminator, from its logits of real and generated samples."""
+
+    @abstractmethod
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Loss of the generator, from the same logits."""
+
+    def penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """A further loss of the discriminator, from the judged samples; none by default.
+
+        Shape: two (B, C, H, W) samples → scalar.
+        """
+        return real.new_zeros((), dtype=torch.float32)
+
+
+class RelativisticAverageLeastSquares(Objective):
+    """The paper's objective: least squares on ``D(x) - E[D(y)]`` (Sec. 3.3).
+
+    The expectation runs over the batch and the patches of the same process.
+    """
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        real_above, fake_above = _relative(real, fake)
+        return ((real_above - 1).square().mean() + (fake_above + 1).square().mean()) / 2
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        real_above, fake_above = _relative(real, fake)
+        return ((real_above + 1).square().mean() + (fake_above - 1).square().mean()) / 2
+
+
+def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """``D(real) - E[D(fake)]`` and ``D(fake) - E[D(real)]``."""
+    real, fake = real.float(), fake.float()
+    return real - fake.mean(), fake - real.mean()
+
+
+class LeastSquares(Objective):
+    """LSGAN (Mao et al., ICCV 2017): real towards 1, fake towards 0."""
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return ((real.float() - 1).square().mean() + fake.float().square().mean()) / 2
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return (fake.float() - 1).square().mean() / 2
+
+
+class Hinge(Objective):
+    """The hinge loss of geometric GAN and SAGAN (Lim and Ye, 2017; Zhang et al., 2019)."""
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return F.relu(1 - real.float()).mean() + F.relu(1 + fake.float()).mean()
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return -fake.float().mean()
+
+
+class NonSaturating(Objective):
+    """The original GAN with the non-saturating generator loss (Goodfellow et al., 2014)."""
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-real.float()).mean() + F.softplus(fake.float()).mean()
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return F.softplus(-fake.float()).mean()
+
+
+class WGANGP(Objective):
+    """Wasserstein GAN with gradient penalty (Gulrajani et al., NeurIPS 2017).
+
+    Args:
+        weight: of the penalty ``(‖∇D(x̂)‖ - 1)²`` at random points x̂ between real and fake.
+    """
+
+    def __init__(self, weight: float = 10.0) -> None:
+        if weight < 0:
+            raise ValueError(f"the weight of the gradient penalty is {weight}, expected ≥ 0")
+        self.weight = weight
+
+    def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return fake.float().mean() - real.float().mean()
+
+    def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        return -fake.float().mean()
+
+    def penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        real, fake = real.detach().float(), fake.detach().float()
+        mix = torch.rand(len(real), 1, 1, 1, device=real.device)
+        between = torch.lerp(real, fake, mix).requires_grad_()
+        logits = discriminator(between)
+        # A sample's score is the mean of its patches, so that the penalty bounds the slope of
+        # what `discriminator_loss` averages, whatever the number of patches.
+        scores = logits.float().flatten(1).mean(1).sum()
+        (gradient,) = torch.autograd.grad(scores, between, create_graph=True)
+        norm = gradient.flatten(1).norm(dim=1)
+        return self.weight * (norm - 1).square().mean()

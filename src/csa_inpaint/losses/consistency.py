@@ -1,0 +1,43 @@
+"""Consistency loss (paper, Sec. 3.3)."""
+
+from torch import Tensor
+
+
+def consistency_loss(
+    encoder_features: Tensor, decoder_features: Tensor, target: Tensor, feature_mask: Tensor
+) -> Tensor:
+    """Squared distance of the CSA features and their decoder counterpart to VGG-16's, in the hole.
+
+    The mean over hole positions y and channels of ``(CSA_y - Φ_y)² + (CSA_d,y - Φ_y)²``.
+
+    Args:
+        encoder_features: the CSA layer's output.
+        decoder_features: the decoder's features at the same level.
+        target: Φ, VGG-16 relu4_3 of the true image; no gradient flows into it. When it has more
+            channels than the features (a network narrower than VGG-16), each feature is compared
+            with the mean of a group of consecutive channels.
+        feature_mask: 1 at hole positions.
+
+    Shape: (B, C, h, w), (B, C, h, w), (B, n·C, h, w), (B, 1, h, w) → scalar; 0 without a hole.
+
+    Raises:
+        ValueError: for shapes that do not fit.
+    """
+    B, C, h, w = encoder_features.shape
+    if decoder_features.shape != encoder_features.shape:
+        raise ValueError(
+            f"decoder features {tuple(decoder_features.shape)} differ from the encoder's "
+            f"{tuple(encoder_features.shape)}"
+        )
+    if target.shape[-2:] != (h, w) or target.shape[1] % C:
+        raise ValueError(
+            f"target features {tuple(target.shape)} do not fit features {(B, C, h, w)}: the size "
+            "must be the same (VGG-16 relu4_3 is at 1/8 resolution, attention_level 3) and the "
+            "channels a multiple"
+        )
+    target = target.detach().float().unflatten(1, (C, -1)).mean(2)
+    hole = feature_mask.float()
+    squares = (encoder_features.float() - target) ** 2 + (decoder_features.float() - target) ** 2
+    return (squares * hole).sum() / (hole.sum() * C).clamp(min=1)
+
+

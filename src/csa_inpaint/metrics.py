@@ -1,0 +1,79 @@
+"""Validation metrics: L1, L2, PSNR and SSIM over the whole image and over the hole."""
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+import torch
+
+from csa_inpaint.types import Inpainting
+
+MEASURES = ("l1", "l2", "psnr", "ssim")
+
+
+def image_scores(prediction: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """Scores of each image, over the whole of it and (``hole_…``) over its hole.
+
+    - ``l1``, ``l2``: mean absolute and squared error as per cent of the full range, the paper's
+      unit.
+    - ``psnr``: dB. Infinite where prediction and truth are equal.
+    - ``ssim``: torchmetrics' with its Gaussian window of 11; over the hole, the mean of the
+      similarity map's hole pixels.
+
+    Shape: (B, 3, H, W) and (B, 3, H, W) in [-1, 1] (the prediction is clipped to it),
+        (B, 1, H, W) → (B,) each. Over a hole without pixels the scores are NaN.
+    """
+    prediction = (prediction.float().clamp(-1, 1) + 1) / 2
+    truth = (truth.float() + 1) / 2
+    error = prediction - truth
+    _, similarity = structural_similarity_index_measure(
+        prediction, truth, data_range=1.0, reduction="none", return_full_image=True
+    )
+    scores = {}
+    for prefix, region in (("", torch.ones_like(mask)), ("hole_", mask)):
+        squared = _mean_over(error.square(), region)
+        scores[f"{prefix}l1"] = 100 * _mean_over(error.abs(), region)
+        scores[f"{prefix}l2"] = 100 * squared
+        scores[f"{prefix}psnr"] = -10 * squared.log10()
+        scores[f"{prefix}ssim"] = _mean_over(similarity, region)
+    return scores
+
+
+def _mean_over(values: Tensor, region: Tensor) -> Tensor:
+    """Mean of (B, C, H, W) values over each image's region and all channels: (B,)."""
+    return (values * region).sum((1, 2, 3)) / (region.sum((1, 2, 3)) * values.shape[1])
+
+
+class InpaintingMetrics(nn.Module):
+    """Means over images of ``image_scores``, for the rough, refined and composited prediction.
+
+    The composite's names carry no prefix: ``psnr``, ``hole_psnr``; the others are ``rough_psnr``,
+    ``refined_hole_ssim`` and so on.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.ModuleDict(
+            {
+                f"{prediction}{region}{measure}": MeanMetric()
+                for prediction in ("rough_", "refined_", "")
+                for region in ("", "hole_")
+                for measure in MEASURES
+            }
+        )
+
+    def update(self, out: Inpainting, truth: Tensor, mask: Tensor) -> None:
+        """Add a batch."""
+        images = {"rough_": out.rough, "refined_": out.refined, "": out.composite}
+        for prediction, image in images.items():
+            for score, values in image_scores(image, truth, mask).items():
+                self.means[prediction + score].update(values)  # type: ignore[operator]
+
+    def compute(self) -> dict[str, Tensor]:
+        """The means so far, over all processes."""
+        return {name: mean.compute() for name, mean in self.means.items()}  # type: ignore[operator]
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for mean in self.means.values():
+            mean.reset()  # type: ignore[operator]

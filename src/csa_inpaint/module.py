@@ -1,0 +1,403 @@
+"""The LightningModule: batch → generator → loss terms → two optimizer steps → logs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
+
+from csa_inpaint.callbacks.adversary import Adversary
+from csa_inpaint.csa import CSALayer
+from csa_inpaint.losses import consistency_loss, reconstruction_loss
+from csa_inpaint.metrics import InpaintingMetrics
+from csa_inpaint.networks.generator import FILL_RGB, Generator
+from csa_inpaint.networks.vgg import FULL_WIDTH, VGG16Features, VGGFeatures
+from csa_inpaint.types import Batch, Inpainting
+
+LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss term became infinite or not a number."""
+
+
+class CSAInpainter(pl.LightningModule):
+    """Coherent-semantic-attention inpainting: the two-stage generator and how it is trained.
+
+    It owns every parameter, the discriminators' too, and two optimizers: one for the generator, one
+    for all discriminators. It knows no particular GAN loss: adversaries are callbacks
+    (``csa_inpaint.callbacks.Adversary``) that register a discriminator here.
+
+    Args:
+        width: channels of the first level of both networks.
+        depth: halvings in both networks; heights and widths must be multiples of ``2 ** depth``.
+        attention_level: halvings before the CSA layer.
+        attention: arguments of ``CSALayer``.
+        fill: RGB colour of 0 … 255 that hides the hole from the networks.
+        detach_rough: True stops the refinement's gradient at the rough prediction.
+        loss_weights: of ``l1_rough``, ``l1_refined`` and ``consistency``; 0 leaves a term out.
+        vgg: arguments of ``VGG16Features``, which is made only for training.
+        learning_rate: of the generator's Adam.
+        betas: of both Adams.
+        schedule: ``constant`` units at the full rate, then ``decay`` units of linear decay to 0;
+            ``unit`` is ``"epoch"`` or ``"step"`` (an update of the generator).
+        accumulate_batches: batches whose gradients are averaged before an update. The last window
+            of an epoch may be shorter.
+        clip_norm: largest norm of each optimizer's gradient; None clips nothing.
+        ema_decay: of the exponential moving average of the generator, which validation and
+            inference use and checkpoints hold; None keeps no average. During the first updates the
+            decay is smaller, (1 + n) / (10 + n) after n of them.
+        channels_last: memory format of the networks and the images.
+        compile: compile the generator and the discriminators with ``torch.compile``.
+
+    Shape: ``model(image, mask)``: see ``Generator``.
+
+    Raises:
+        ValueError: for unknown loss terms, schedule units and values out of range.
+    """
+
+    def __init__(
+        self,
+        width: int = 64,
+        depth: int = 8,
+        attention_level: int = 3,
+        attention: Mapping[str, Any] | None = None,
+        fill: Sequence[float] = FILL_RGB,
+        detach_rough: bool = False,
+        loss_weights: Mapping[str, float] | None = None,
+        vgg: Mapping[str, Any] | None = None,
+        learning_rate: float = 2e-4,
+        betas: Sequence[float] = (0.5, 0.999),
+        schedule: Mapping[str, Any] | None = None,
+        accumulate_batches: int = 1,
+        clip_norm: float | None = None,
+        ema_decay: float | None = 0.999,
+        channels_last: bool = False,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False
+        if accumulate_batches < 1:
+            raise ValueError(f"accumulate_batches={accumulate_batches}, expected at least 1")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ValueError(f"ema_decay={ema_decay}, expected a value in [0, 1) or null")
+        self.loss_weights = _known_weights(loss_weights or {})
+        self.schedule = LinearDecay(**(schedule or {}))
+        self.betas = tuple(betas)
+        self.learning_rate = learning_rate
+        self.accumulate_batches = accumulate_batches
+        self.clip_norm = clip_norm
+        self.channels_last = channels_last
+        self.compile_networks = compile
+        self.vgg_options = dict(vgg or {})
+
+        self.generator = Generator(
+            width, depth, attention_level, CSALayer(**(attention or {})), fill, detach_rough
+        )
+        self.ema = None if ema_decay is None else averaged(self.generator, ema_decay)
+        self.discriminators = nn.ModuleDict()
+        self.metrics = InpaintingMetrics()
+        self._window = 0  # batches whose gradients wait for an update
+        self._truth: tuple[Tensor, VGGFeatures] | None = None
+
+    # --- inference -------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
+        """Fill the holes, with the averaged generator when there is one; see ``Generator``."""
+        generator = self.generator if self.ema is None else self.ema
+        if self.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last)
+        out: Inpainting = generator(image, mask)
+        return out
+
+    # --- set-up ----------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Make what only training needs; adversaries have registered their discriminators."""
+        if stage == "fit":
+            if self.loss_weights["consistency"] or self.adversaries:
+                self.vgg = VGG16Features(**self.vgg_options)
+            if self.compile_networks:
+                for network in (self.generator, *self.discriminators.values()):
+                    network.compile()
+        if self.channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    @property
+    def vgg_width(self) -> int:
+        """Channels of the first stage of the VGG-16 in use."""
+        return int(self.vgg_options.get("width", FULL_WIDTH))
+
+    @property
+    def adversaries(self) -> list[Adversary]:
+        """The run's adversaries, by name: the order in the config does not matter."""
+        found = [c for c in self.trainer.callbacks if isinstance(c, Adversary)]
+        names = [adversary.name for adversary in found]
+        if len(set(names)) < len(names):
+            raise ValueError(f"adversaries need different names, got {', '.join(sorted(names))}")
+        return sorted(found, key=lambda adversary: adversary.name)
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
+        optimizers: list[Optimizer] = [
+            Adam(self.generator.parameters(), lr=self.learning_rate, betas=self.betas)
+        ]
+        if self.adversaries:
+            groups = [adversary.parameter_group(self) for adversary in self.adversaries]
+            optimizers.append(Adam(groups, lr=self.learning_rate, betas=self.betas))
+        return optimizers, [LambdaLR(optimizer, self.schedule) for optimizer in optimizers]
+
+    # --- training --------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
+        # resumed at this step, on this rank.
+        seed = hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank))
+        torch.manual_seed(seed)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if self.channels_last:
+            image = batch.image.contiguous(memory_format=torch.channels_last)
+            batch = batch._replace(image=image)
+        self._window += 1
+        update = self._window == self.accumulate_batches or self.trainer.is_last_batch
+
+        out: Inpainting = self.generator(batch.image, batch.mask)
+        generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
+        for optimizer in discriminator_optimizer:
+            with optimizer.toggle_model(sync_grad=update):
+                self._descend(optimizer, self.discriminator_terms(batch, out.detach()), batch, update)
+            # Autocast keeps half-precision copies of the weights: they are from before the update,
+            # and their graph would carry the generator's gradient into the discriminators.
+            torch.clear_autocast_cache()
+        with generator_optimizer.toggle_model(sync_grad=update):
+            self._descend(generator_optimizer, self.generator_terms(batch, out), batch, update)
+
+        if update:
+            self._window = 0
+            if self.ema is not None:
+                self.ema.update_parameters(self.generator)
+            if self.schedule.unit == "step":
+                self._step_schedules()
+
+    def generator_terms(self, batch: Batch, out: Inpainting) -> list["Term"]:
+        """The terms of the generator's loss (paper, Sec. 3.3), the adversaries' last."""
+        weights = self.loss_weights
+        terms = []
+        if weights["l1_rough"]:
+            loss = reconstruction_loss(out.rough, batch.image)
+            terms.append(Term("generator/l1_rough", loss, weights["l1_rough"]))
+        if weights["l1_refined"]:
+            loss = reconstruction_loss(out.refined, batch.image)
+            terms.append(Term("generator/l1_refined", loss, weights["l1_refined"]))
+        if weights["consistency"]:
+            target = self.truth_features(batch).relu4_3
+            loss = consistency_loss(
+                out.encoder_features, out.decoder_features, target, out.feature_mask
+            )
+            terms.append(Term("generator/consistency", loss, weights["consistency"]))
+        for adversary in self.adversaries:
+            loss = adversary.generator_loss(self, batch, out)
+            terms.append(Term(f"generator/{adversary.name}", loss, adversary.weight))
+        return terms
+
+    def discriminator_terms(self, batch: Batch, out: Inpainting) -> list["Term"]:
+        """One term for each adversary's discriminator; ``out`` is detached."""
+        return [
+            Term(f"discriminator/{a.name}", a.discriminator_loss(self, batch, out), 1.0)
+            for a in self.adversaries
+        ]
+
+    def truth_features(self, batch: Batch) -> VGGFeatures:
+        """VGG-16 features of the true images, computed once a batch."""
+        if self._truth is None or self._truth[0] is not batch.image:
+            with torch.no_grad():
+                self._truth = (batch.image, self.vgg(batch.image))
+        return self._truth[1]
+
+    def _descend(self, optimizer: Any, terms: list["Term"], batch: Batch, update: bool) -> None:
+        """Log the terms, add their gradient and, at the end of a window, take the step."""
+        self._require_finite(terms, batch)
+        self.log_dict(
+            {term.name: term.loss.detach() for term in terms},
+            prog_bar=True,
+            batch_size=len(batch.image),
+        )
+        self.manual_backward(torch.stack([term.weight * term.loss for term in terms]).sum())
+        if update:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        gradients = [
+            parameter.grad
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        if self._window > 1:
+            torch._foreach_div_(gradients, self._window)
+        if self.clip_norm is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self._truth = None  # do not hold a batch's features until the next one
+
+    def on_train_epoch_end(self) -> None:
+        if self.schedule.unit == "epoch":
+            self._step_schedules()
+
+    def _step_schedules(self) -> None:
+        for scheduler in _as_list(self.lr_schedulers()):
+            scheduler.step()
+
+    def _require_finite(self, terms: list["Term"], batch: Batch) -> None:
+        values = torch.stack([term.loss.detach().float() for term in terms])
+        if torch.isfinite(values).all():
+            return
+        bad = [f"{t.name} = {v.item()}" for t, v in zip(terms, values, strict=True) if not v.isfinite()]
+        raise NonFiniteLossError(
+            f"{', '.join(bad)} in epoch {self.current_epoch}, on the batch of "
+            f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "
+            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32."
+        )
+
+    # --- validation ------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Inpainting:
+        return self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Inpainting:
+        return self._score(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _score(self, batch: Batch) -> Inpainting:
+        out = self(batch.image, batch.mask)
+        self.metrics.update(out, batch.image, batch.mask)
+        return out
+
+    def _log_scores(self, stage: str) -> None:
+        self.log_dict({f"{stage}/{name}": value for name, value in self.metrics.compute().items()})
+        self.metrics.reset()
+
+    # --- checkpoints -----------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, parameter in self.generator.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise NonFiniteLossError(
+                    f"generator.{name} is not finite; the checkpoint is not written, the last "
+                    "good one stays"
+                )
+        if self._window:  # stopped within an accumulation window
+            checkpoint["accumulated"] = {
+                "batches": self._window,
+                "gradients": {
+                    name: parameter.grad
+                    for name, parameter in self.named_parameters()
+                    if parameter.grad is not None
+                },
+            }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        _check_checkpoint(checkpoint)
+        state = checkpoint["state_dict"]
+        saved = {key.split(".")[1] for key in state if key.startswith("discriminators.")}
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._check_adversaries(saved)
+            self._restore_window(checkpoint.get("accumulated"))
+        else:
+            checkpoint["state_dict"] = {
+                key: value for key, value in state.items() if not key.startswith("discriminators.")
+            }
+
+    def _check_adversaries(self, saved: set[str]) -> None:
+        present = set(self.discriminators)
+        if saved != present:
+            differences = [f"{name} is missing here" for name in sorted(saved - present)]
+            differences += [f"{name} is not in the checkpoint" for name in sorted(present - saved)]
+            raise ValueError(
+                f"the checkpoint was trained with adversaries [{', '.join(sorted(saved))}]: "
+                f"{'; '.join(differences)}. Resume with adversary=[{','.join(sorted(saved))}]"
+            )
+
+    def _restore_window(self, accumulated: dict[str, Any] | None) -> None:
+        if accumulated is None:
+            return
+        self._window = accumulated["batches"]
+        parameters = dict(self.named_parameters())
+        for name, gradient in accumulated["gradients"].items():
+            parameters[name].grad = gradient.to(parameters[name].device)
+
+
+class Term(NamedTuple):
+    """One term of a loss: its log name, its value and its weight in the sum."""
+
+    name: str
+    loss: Tensor
+    weight: float
+
+
+class LinearDecay:
+    """Factor of the learning rate: 1 for ``constant`` units, then linear to 0 in ``decay`` units.
+
+    Args:
+        constant: units at the full rate.
+        decay: units of decay; 0 keeps the full rate for ever.
+        unit: ``"epoch"`` or ``"step"``; whoever steps the scheduler goes by it.
+    """
+
+    def __init__(self, constant: int = 20, decay: int = 100, unit: str = "epoch") -> None:
+        if unit not in ("epoch", "step"):
+            raise ValueError(f"schedule.unit={unit!r}, expected epoch or step")
+        if constant < 0 or decay < 0:
+            raise ValueError(f"schedule: constant={constant}, decay={decay}, expected no negatives")
+        self.constant = constant
+        self.decay = decay
+        self.unit = unit
+
+    def __call__(self, units: int) -> float:
+        if not self.decay:
+            return 1.0
+        return min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
+
+
+def averaged(generator: Generator, decay: float) -> AveragedModel:
+    """An exponential moving average of the generator, which follows quickly at first."""
+
+    def update(average: Sequence[Tensor], model: Sequence[Tensor], updates: Tensor | int) -> None:
+        n = int(updates)
+        rate = 1 - min(decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(list(average), list(model), rate)
+
+    return AveragedModel(generator, multi_avg_fn=update).requires_grad_(False)
+
+
+def _known_weights(weights: Mapping[str, float]) -> dict[str, float]:
+    unknown = sorted(set(weights) - set(LOSS_WEIGHTS))
+    if unknown:
+        raise ValueError(
+            f"unknown loss terms {', '.join(unknown)}; loss_weights has {', '.join(LOSS_WEIGHTS)}"
+        )
+    return {**LOSS_WEIGHTS, **weights}
+
+
+def _check_checkpoint(checkpoint: Mapping[str, Any]) -> None:
+    state = checkpoint.get("state_dict", {})
+    if not any(key.startswith("generator.") for key in state):
+        raise ValueError("this is no checkpoint of a CSAInpainter: it has no generator weights")
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Lightning returns one optimizer or scheduler as itself, several as a list."""
+    return list(value) if isinstance(value, list | tuple) else [value]

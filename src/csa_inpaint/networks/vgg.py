@@ -1,0 +1,141 @@
+"""The frozen VGG-16 that the consistency loss and the feature-patch discriminator look through."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VGG16_Weights
+
+from csa_inpaint.checkpoints import read_tensors
+
+FULL_WIDTH = 64  # of the published network: 64, 128, 256, 512 channels
+STAGES = ((1, 2), (2, 2), (4, 3), (8, 3))  # (channels / width, convolutions) up to relu4_3
+POOL3 = 16  # index of the third pooling in torchvision's `features`
+
+
+class VGGFeatures(NamedTuple):
+    """Two depths of VGG-16."""
+
+    pool3: Tensor  # (B, 4 · width, H/8, W/8)
+    relu4_3: Tensor  # (B, 8 · width, H/8, W/8)
+
+
+class VGG16Features(nn.Module):
+    """VGG-16 through relu4_3, frozen.
+
+    Its weights follow the module that holds it to another device or type, but they are no
+    parameters of that module: no optimizer, no checkpoint and no gradient synchronisation sees
+    them, and ``train()`` does not change them.
+
+    Args:
+        weights: ``"imagenet"`` downloads torchvision's weights, a path reads a file (``.pth`` or
+            ``.safetensors`` with torchvision's key names ``features.N.weight``), ``"random"``
+            draws them with a fixed seed and needs no download.
+        width: channels of the first stage, 64 in the published network. Only random weights
+            can have another one.
+        imagenet_norm: True normalises by ImageNet's mean and deviation, as the weights expect;
+            False feeds the image in [-1, 1], as the released code does.
+
+    Shape: image (B, 3, H, W) in [-1, 1] → ``VGGFeatures``; H, W ≥ 8.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: the file is no VGG-16, or the width does not fit the weights.
+        RuntimeError: the download failed; the message says how to pass a file.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, weights: str = "imagenet", width: int = FULL_WIDTH, imagenet_norm: bool = True
+    ) -> None:
+        super().__init__()
+        if weights != "random" and width != FULL_WIDTH:
+            raise ValueError(
+                f"VGG-16 weights {weights!r} have width {FULL_WIDTH}, not {width}: "
+                'leave the width at 64 or use weights="random"'
+            )
+        features = vgg16_layers(width)
+        if weights == "random":
+            draw_weights(features)
+        else:
+            features.load_state_dict(read_weights(weights, features))
+        # In a tuple, so that nn.Module does not register it; `_apply` moves it all the same.
+        self._features = (features.eval().requires_grad_(False),)
+        # [-1, 1] → [0, 1] → ImageNet's mean 0 and deviation 1, in one affine step.
+        shift = (0.485, 0.456, 0.406) if imagenet_norm else (0.5, 0.5, 0.5)
+        scale = (0.229, 0.224, 0.225) if imagenet_norm else (0.5, 0.5, 0.5)
+        self.register_buffer("mean", 2 * torch.tensor(shift)[:, None, None] - 1, persistent=False)
+        self.register_buffer("std", 2 * torch.tensor(scale)[:, None, None], persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._features[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[return-value]
+
+    def forward(self, image: Tensor) -> VGGFeatures:
+        pool3 = self.pool3(image)
+        return VGGFeatures(pool3, self._features[0][POOL3 + 1 :](pool3))
+
+    def pool3(self, image: Tensor) -> Tensor:
+        """Only the third pooling's output, (B, 4 · width, H/8, W/8)."""
+        pooled: Tensor = self._features[0][: POOL3 + 1]((image - self.mean) / self.std)
+        return pooled
+
+
+def vgg16_layers(width: int) -> nn.Sequential:
+    """VGG-16's layers through relu4_3, numbered as in torchvision."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for multiple, convolutions in STAGES:
+        for _ in range(convolutions):
+            layers += [nn.Conv2d(inputs, multiple * width, 3, padding=1), nn.ReLU()]
+            inputs = multiple * width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers[:-1])
+
+
+def draw_weights(features: nn.Sequential) -> None:
+    """Kaiming-normal weights from a generator of their own: the same in every process."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def read_weights(weights: str, features: nn.Sequential) -> dict[str, Tensor]:
+    """The entries of a torchvision VGG-16 state dict that ``features`` has, in float32."""
+    state = download_weights() if weights == "imagenet" else read_tensors(Path(weights))
+    wanted = features.state_dict()
+    missing = [f"features.{name}" for name in wanted if f"features.{name}" not in state]
+    if missing:
+        raise ValueError(
+            f"{weights} is no torchvision VGG-16: it lacks {', '.join(missing[:3])}"
+            f"{' …' if len(missing) > 3 else ''}; expected the keys features.0.weight … "
+            "features.21.bias"
+        )
+    selected = {name: state[f"features.{name}"].float() for name in wanted}
+    for name, value in selected.items():
+        if value.shape != wanted[name].shape:
+            raise ValueError(
+                f"{weights} is no VGG-16: features.{name} is {tuple(value.shape)}, "
+                f"expected {tuple(wanted[name].shape)}"
+            )
+    return selected
+
+
+def download_weights() -> dict[str, Any]:
+    """Torchvision's ImageNet weights, from its cache when they are there."""
+    try:
+        return dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError
+        raise RuntimeError(
+            f"could not download the ImageNet weights of VGG-16 ({error}). On a machine with "
+            f"access fetch {VGG16_Weights.IMAGENET1K_V1.url} and pass the file: "
+            "model.vgg.weights=/path/to/vgg16.pth (or .safetensors). "
+            "model.vgg.weights=random needs no file, but its features are not trained."
+        ) from error

@@ -1,0 +1,78 @@
+"""Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; ``--help`` tells more."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_info
+
+from csa_inpaint._cli import command
+from csa_inpaint.callbacks import RunConfig, SaveOnInterrupt
+from csa_inpaint.checkpoints import find_checkpoint
+
+
+def train(cfg: DictConfig) -> pl.Trainer:
+    """Compose the parts that the configuration names, fit, and say where the results are."""
+    run_folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
+    OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
+
+    pl.seed_everything(cfg.seed, verbose=False)
+    datamodule = instantiate(cfg.data, _convert_="all")
+    module = instantiate(cfg.model, _convert_="all")
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=[
+            *_instances(cfg.callbacks),
+            *_instances(cfg.get("adversary")),
+            RunConfig(OmegaConf.to_container(cfg, resolve=False)),  # type: ignore[arg-type]
+            SaveOnInterrupt(run_folder / "checkpoints" / "last.ckpt", _resume_command(run_folder)),
+        ],
+        logger=_instances(cfg.logger),
+        _convert_="all",
+    )
+    trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    rank_zero_info(_summary(trainer, run_folder))
+    return trainer
+
+
+def _instances(nodes: DictConfig | None) -> list[Any]:
+    """What the entries of a config group make; null entries are left out."""
+    return [instantiate(node, _convert_="all") for node in (nodes or {}).values() if node]
+
+
+def _resume_command(run_folder: Path) -> str:
+    overrides = [
+        shlex.quote(override)
+        for override in HydraConfig.get().overrides.task
+        if not override.startswith("checkpoint=")
+    ]
+    checkpoint = f"checkpoint={run_folder / 'checkpoints' / 'last.ckpt'}"
+    return " ".join(["python -m csa_inpaint.train", *overrides, shlex.quote(checkpoint)])
+
+
+def _summary(trainer: pl.Trainer, run_folder: Path) -> str:
+    scores = {k: v for k, v in trainer.callback_metrics.items() if k in ("val/psnr", "val/ssim")}
+    lines = [f"\nRun folder: {run_folder}"]
+    for name in ("config.yaml", "metrics.csv", "checkpoints", "previews"):
+        if (run_folder / name).exists():
+            lines.append(f"  {name}")
+    previews = sorted((run_folder / "previews").glob("*.png"))
+    if previews:
+        lines.append(f"Held-out pictures: {previews[-1]}")
+    if scores:
+        lines.append(", ".join(f"{name} {float(value):.3f}" for name, value in scores.items()))
+    return "\n".join(lines)
+
+
+@command("train")
+def main(cfg: DictConfig) -> None:
+    train(cfg)
+
+
+if __name__ == "__main__":
+    main()
