@@ -1,0 +1,185 @@
+"""The Coherent Semantic Attention layer: search → propagate → fold."""
+
+from typing import Literal, get_args, overload
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from csa_inpaint.csa.mask import reduce_mask
+from csa_inpaint.csa.propagate import attention_matrix, propagate
+from csa_inpaint.csa.search import search
+
+Similarity = Literal["cosine", "released"]
+
+
+class CSALayer(nn.Module):
+    """Fill the hole of a feature map with coherent mixtures of its known patches.
+
+    Coherent Semantic Attention (Liu et al., ICCV 2019, Sec. 3.2). Hole patches ``m_1 … m_n`` are
+    taken in raster order, also across gaps and row ends. Each finds its most similar known patch
+    ``m̄_i`` (cosine similarity ``Dmax_i``, ties to the first in raster order) and is replaced by
+
+        m_1 = m̄_1,    m_i = (Dad_i · m_{i-1} + Dmax_i · m̄_i) / (Dad_i + Dmax_i),
+
+    where ``Dad_i`` is the cosine similarity of the original ``m_i`` with the patch generated just
+    before it. So every generated patch is a convex combination of known ones, and neighbours
+    agree with each other. Known positions pass through bit-identical, and so does a sample
+    without a hole or without a known patch. No parameters and no state.
+
+    Args:
+        patch_size: side of the square patches.
+        stride: distance between neighbouring patches.
+        threshold: share of hole above which a feature cell counts as hole, when the mask is larger
+            than the features (see ``reduce_mask``).
+        similarity: ``"cosine"`` clamps both similarities at zero, and where both are zero takes
+            the best match alone. ``"released"`` is what the authors' implementation computes:
+            ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``, unguarded, so
+            that opposite signs can make the weights arbitrarily large.
+        detach_weights: treat the blend weights as constants in the backward pass.
+
+    Shape:
+        - features: (B, C, H, W), floating point.
+        - mask: (B, 1, h, w), above 0.5 in the hole; h, w equal to H, W or whole multiples.
+        - returns (B, C, H, W) in the dtype, device and memory format of the features. With
+          ``return_attention``, also the attention (B, P, P) over the P patches in raster order:
+          row i holds what patch i takes from each known patch. It carries no gradient.
+
+    Raises:
+        ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
+            and, on the CPU, features that are not finite.
+
+    Example:
+        >>> features, mask = torch.randn(2, 64, 32, 32), torch.zeros(2, 1, 256, 256)
+        >>> mask[:, :, 64:192, 64:192] = 1
+        >>> CSALayer()(features, mask).shape
+        torch.Size([2, 64, 32, 32])
+    """
+
+    def __init__(
+        self,
+        patch_size: int = 1,
+        stride: int = 1,
+        threshold: float = 5 / 16,
+        similarity: Similarity = "cosine",
+        detach_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        if patch_size < 1 or stride < 1:
+            raise ValueError(
+                f"patch_size and stride must be at least 1, got {patch_size} and {stride}"
+            )
+        if not 0 <= threshold < 1:
+            raise ValueError(f"threshold must lie in [0, 1), got {threshold}")
+        if similarity not in get_args(Similarity):
+            raise ValueError(
+                f"similarity must be one of {get_args(Similarity)}, got {similarity!r}"
+            )
+        self.patch_size = patch_size
+        self.stride = stride
+        self.threshold = threshold
+        self.similarity = similarity
+        self.detach_weights = detach_weights
+
+    @overload
+    def forward(
+        self, features: Tensor, mask: Tensor, return_attention: Literal[False] = False
+    ) -> Tensor: ...
+
+    @overload
+    def forward(
+        self, features: Tensor, mask: Tensor, return_attention: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def forward(
+        self, features: Tensor, mask: Tensor, return_attention: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        self._check(features, mask)
+        size = (features.shape[2], features.shape[3])
+        hole = reduce_mask(mask, size, self.threshold) > 0.5  # (B, 1, H, W)
+
+        patches = unfold(features, self.patch_size, self.stride)  # (B, P, D)
+        hole_patches = unfold(hole.float(), self.patch_size, self.stride).amax(2) > 0  # (B, P)
+        # A sample without a known patch has nothing to take from: it passes through.
+        hole_patches = hole_patches & ~hole_patches.all(dim=1, keepdim=True)
+
+        match = search(patches, hole_patches)
+        generated, weights = propagate(
+            patches, hole_patches, match, self.similarity, self.detach_weights
+        )
+        folded, covered = fold(generated, hole_patches, size, self.patch_size, self.stride)
+        output = torch.where(hole & covered, folded, features)
+        if return_attention:
+            return output, attention_matrix(hole_patches, match, weights)
+        return output
+
+    def extra_repr(self) -> str:
+        return (
+            f"patch_size={self.patch_size}, stride={self.stride}, threshold={self.threshold}, "
+            f"similarity={self.similarity!r}, detach_weights={self.detach_weights}"
+        )
+
+    def _check(self, features: Tensor, mask: Tensor) -> None:
+        if features.dim() != 4 or not features.is_floating_point():
+            raise ValueError(
+                f"features have shape {tuple(features.shape)} and dtype {features.dtype}, "
+                "expected floating point (B, C, H, W)"
+            )
+        if mask.dim() != 4 or mask.shape[0] != features.shape[0] or mask.shape[1] != 1:
+            raise ValueError(
+                f"mask has shape {tuple(mask.shape)}, features of shape {tuple(features.shape)} "
+                f"need ({features.shape[0]}, 1, h, w)"
+            )
+        if mask.device != features.device:
+            raise ValueError(
+                f"mask is on {mask.device} and features are on {features.device}; "
+                "move the mask to the features' device"
+            )
+        if self.patch_size > min(features.shape[2:]):
+            raise ValueError(
+                f"patch_size {self.patch_size} is larger than the feature map, "
+                f"{tuple(features.shape[2:])}"
+            )
+
+
+def unfold(features: Tensor, size: int, stride: int) -> Tensor:
+    """Cut (B, C, H, W) into its patches in raster order, (B, P, C·size²).
+
+    Where the stride leaves a remainder, the map's last row and column are repeated so that the
+    patches reach every position; a stride above the patch size leaves gaps anyway.
+    """
+    if size == stride == 1:
+        return features.flatten(2).transpose(1, 2)
+    for dim in (2, 3):
+        missing = _missing(features.shape[dim], size, stride)
+        if missing:
+            edge = features.narrow(dim, features.shape[dim] - 1, 1)
+            features = torch.cat([features, *[edge] * missing], dim)
+    return F.unfold(features, size, stride=stride).transpose(1, 2)
+
+
+def fold(
+    patches: Tensor, chosen: Tensor, map_size: tuple[int, int], size: int, stride: int
+) -> tuple[Tensor, Tensor]:
+    """Average the chosen patches where they overlap.
+
+    Returns the map (B, C, H, W) and where any chosen patch covers it (B, 1, H, W).
+    """
+    if size == stride == 1:
+        return patches.transpose(1, 2).unflatten(2, map_size), chosen[:, None].unflatten(
+            2, map_size
+        )
+    height, width = map_size
+    padded = [length + _missing(length, size, stride) for length in map_size]
+    # averages of many half-precision patches are summed in float32
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    columns = torch.where(chosen[..., None], patches, 0).transpose(1, 2).to(dtype)
+    ones = chosen[:, None].to(dtype).expand(-1, size * size, -1)
+    total = F.fold(columns, padded, size, stride=stride)[:, :, :height, :width]
+    count = F.fold(ones, padded, size, stride=stride)[:, :, :height, :width]
+    return (total / count.clamp(min=1)).to(patches.dtype), count > 0
+
+
+def _missing(length: int, size: int, stride: int) -> int:
+    """Positions beyond the edge that the last patch along one axis needs."""
+    return -(length - size) % stride if stride <= size else 0

@@ -1,0 +1,46 @@
+"""The hole at the resolution of a feature map."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) -> Tensor:
+    """Reduce a mask to the resolution of a feature map.
+
+    Follows the stride-2 convolutions of the encoder, as the authors' implementation does: each
+    halving is a 4×4 mean filter with stride 2 and padding 1, its zero padding counted in the
+    mean; a cell is hole where the last mean lies strictly above the threshold. Other whole ratios
+    take the hole's share of each cell's area instead. A mask of this size already is only made
+    binary.
+
+    Args:
+        mask: above 0.5 in the hole, of any dtype.
+        size: height and width of the feature map.
+        threshold: share of hole above which a cell becomes hole.
+
+    Shape:
+        - mask: (B, 1, h, w), h and w whole multiples of the size.
+        - returns (B, 1, H, W), 0 or 1 in the dtype of the mask.
+
+    Raises:
+        ValueError: for a mask of another rank or channel count, or a size that does not divide it.
+    """
+    if mask.dim() != 4 or mask.shape[1] != 1:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}, expected (B, 1, h, w)")
+    height, width = size
+    if mask.shape[2] % height or mask.shape[3] % width:
+        raise ValueError(
+            f"mask has size {tuple(mask.shape[2:])}, which is no whole multiple of the feature "
+            f"map's {(height, width)}; resize or pad the mask first"
+        )
+    ratio = mask.shape[2] // height, mask.shape[3] // width
+    hole = mask > 0.5
+    if ratio == (1, 1):
+        return hole.to(mask.dtype)
+    share = hole.float()
+    if ratio[0] == ratio[1] and ratio[0].bit_count() == 1:
+        for _ in range(ratio[0].bit_length() - 1):
+            share = F.avg_pool2d(share, kernel_size=4, stride=2, padding=1)
+    else:
+        share = F.avg_pool2d(share, kernel_size=ratio)
+    return (share > threshold).to(mask.dtype)

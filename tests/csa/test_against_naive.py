@@ -1,0 +1,57 @@
+"""The layer against the paper's loop in float64: outputs and gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from csa_inpaint.csa import CSALayer, naive_csa
+
+
+def random_hole(seed: int, batch: int, height: int, width: int, share: float) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(batch, 1, height, width, generator=generator) < share).double()
+
+
+def outputs_and_gradients(function: Any, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    features = features.clone().requires_grad_()
+    output = function(features, mask)
+    cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(7)).to(output)
+    (gradient,) = torch.autograd.grad(output, features, cotangent)
+    return output.detach(), gradient
+
+
+def assert_same_as_naive(features: Tensor, mask: Tensor, tolerance: float = 1e-9, **options: Any):
+    naive = outputs_and_gradients(lambda x, m: naive_csa(x, m, **options), features, mask)
+    fast = outputs_and_gradients(CSALayer(**options), features, mask)
+    for value, expected in zip(fast, naive, strict=True):
+        torch.testing.assert_close(value, expected, rtol=tolerance, atol=tolerance)
+
+
+def features(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 8, 17, 65])
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+@pytest.mark.parametrize("detach_weights", [False, True])
+def test_layer_equals_naive(channels: int, similarity: str, detach_weights: bool) -> None:
+    x = features(channels, 2, channels, 6, 5)
+    if similarity == "released":
+        x = x.abs() + 0.1  # its weights are unbounded where similarities are negative
+    mask = random_hole(channels, 2, 6, 5, 0.4)
+    assert_same_as_naive(x, mask, similarity=similarity, detach_weights=detach_weights)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("size", [(7, 9), (8, 8), (5, 12)])
+def test_layer_equals_naive_for_patches(
+    patch_size: int, stride: int, size: tuple[int, int]
+) -> None:
+    x = features(3, 2, 4, *size)
+    mask = random_hole(5, 2, *size, 0.05)
+    mask[1] = 0
+    mask[1, :, -3:, -2:] = 1  # a hole at the border
+    assert_same_as_naive(x, mask, patch_size=patch_size, stride=stride)
