@@ -1,0 +1,45 @@
+"""Images and masks: reading, holes, augmentation, batches."""
+
+from csa_inpaint.data.datamodule import InpaintingDataModule
+from csa_inpaint.data.files import FileList, list_images
+from csa_inpaint.data.images import UnreadableImageError, load_image
+from csa_inpaint.data.layouts import ImageFolder, Layout, ShippedPhotos
+from csa_inpaint.data.masks import (
+    CenterMask,
+    FolderMask,
+    FreeformMask,
+    MaskGenerator,
+    MixtureMask,
+    RectangleMask,
+    SoftMaskWarning,
+    load_mask,
+    mask_from_array,
+)
+from csa_inpaint.data.places2 import Places2
+from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
+
+__all__ = [
+    "CenterCrop",
+    "CenterMask",
+    "FileList",
+    "FolderMask",
+    "FreeformMask",
+    "ImageFolder",
+    "InpaintingDataModule",
+    "Layout",
+    "MaskGenerator",
+    "MixtureMask",
+    "Places2",
+    "RandomCrop",
+    "RectangleMask",
+    "ShippedPhotos",
+    "SoftMaskWarning",
+    "Transform",
+    "UnreadableImageError",
+    "View",
+    "list_images",
+    "load_image",
+    "load_mask",
+    "mask_from_array",
+    "to_float",
+]

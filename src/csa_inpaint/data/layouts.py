@@ -1,0 +1,133 @@
+"""How a dataset lies on disk: which files belong to which split."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal, Protocol
+
+from csa_inpaint.data.files import FileList, list_images
+
+Split = Literal["train", "val", "test"]
+
+
+class Layout(Protocol):
+    """Knows where a dataset keeps its splits."""
+
+    def files(self, root: Path | None, split: Split) -> FileList:
+        """The image files of a split.
+
+        Args:
+            root: folder of the dataset, `data.root`.
+            split: which part.
+
+        Raises:
+            ValueError: `root` is missing or is not such a dataset, or there is no such split.
+            FileNotFoundError: a folder or its images are missing.
+        """
+
+
+class ShippedPhotos:
+    """The photographs that come with the library: 36 to train on, 10 held out."""
+
+    def files(self, root: Path | None, split: Split) -> FileList:
+        """The photographs of a split; `root` must be None."""
+        if root is not None:
+            raise ValueError(
+                f"data.root={root} has no effect with the shipped photos: add data=folder to use it"
+            )
+        if split == "test":
+            raise ValueError(no_split("the shipped photos", split, ("train", "val")))
+        return list_images(Path(__file__).parent / "photos" / split)
+
+
+class ImageFolder:
+    """Any folder of images, with folders inside or not.
+
+    `root/train` and `root/val` (and `root/test`) are used where they exist. Otherwise all images
+    are in one heap: `val_root` names another folder for validation, or a share of the heap is held
+    out. Which files these are depends on their names alone, not on their order or on a seed.
+
+    Args:
+        val_root: folder of the validation images.
+        val_fraction: share of the images that is held out, at least one; None means 0.1 where
+            neither `root/val` nor `val_root` is there.
+    """
+
+    def __init__(
+        self, val_root: Path | str | None = None, val_fraction: float | None = None
+    ) -> None:
+        if val_fraction is not None and not 0 < val_fraction < 1:
+            raise ValueError(f"val_fraction={val_fraction}: expected a share between 0 and 1")
+        if val_root is not None and val_fraction is not None:
+            raise ValueError(
+                "val_root and val_fraction are both set: give the validation images a folder of "
+                "their own or hold out a share, not both"
+            )
+        self.val_root = None if val_root is None else Path(val_root)
+        self.val_fraction = val_fraction
+
+    def files(self, root: Path | None, split: Split) -> FileList:
+        """The images of a split."""
+        root = required_root(root, "a folder of images")
+        if self._has_splits(root):
+            if not (root / split).is_dir():
+                raise ValueError(no_split(str(root), split, ("train", "val")))
+            return list_images(root / split)
+        if split == "test":
+            raise ValueError(no_split(str(root), split, ("train", "val")))
+        if self.val_root is not None:
+            return list_images(root if split == "train" else self.val_root)
+        return self._held_out(list_images(root), split)
+
+    def _has_splits(self, root: Path) -> bool:
+        if not (root / "train").is_dir() and not (root / "val").is_dir():
+            return False
+        missing = [name for name in ("train", "val") if not (root / name).is_dir()]
+        if missing:
+            raise ValueError(
+                f"{root} has only one of train/ and val/: add {missing[0]}/, or point data.root "
+                "at the folder that holds the training images and set data.layout.val_root or "
+                "data.layout.val_fraction"
+            )
+        if self.val_root is not None or self.val_fraction is not None:
+            raise ValueError(
+                f"{root} has train/ and val/, so data.layout.val_root and "
+                "data.layout.val_fraction are ambiguous: leave them out, or set "
+                f"data.root={root / 'train'}"
+            )
+        return True
+
+    def _held_out(self, files: FileList, split: Split) -> FileList:
+        fraction = 0.1 if self.val_fraction is None else self.val_fraction
+        if len(files) < 2:
+            raise ValueError(
+                f"{files.root} holds one image, too few to train on some and hold out others: add "
+                "images, or name a folder of validation images with data.layout.val_root"
+            )
+        count = min(max(1, round(fraction * len(files))), len(files) - 1)
+        by_hash = sorted(range(len(files)), key=lambda index: _hash(files.name(index)))
+        held_out = set(by_hash[:count])
+        return files.select(
+            index for index in range(len(files)) if (index in held_out) == (split == "val")
+        )
+
+
+def required_root(root: Path | None, content: str) -> Path:
+    """The root, or an error that says what it should be."""
+    if root is None:
+        raise ValueError(
+            f"data.root is missing: add data.root=/path/to/{content.split()[-1]} ({content})"
+        )
+    if not root.is_dir():
+        reason = "is a file" if root.exists() else "does not exist"
+        raise FileNotFoundError(f"data.root={root} {reason}: it should be {content}")
+    return root
+
+
+def no_split(name: str, split: str, splits: tuple[str, ...]) -> str:
+    """Message for a split that a dataset does not have."""
+    return f"{name} has no {split} split: choose one of {', '.join(splits)}"
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.blake2b(os.fsencode(name), digest_size=8).digest()

@@ -1,0 +1,263 @@
+"""From files to batches: reproducible by (seed, epoch, number), resumable at any batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from csa_inpaint.data.images import load_image
+from csa_inpaint.data.masks import MaskGenerator
+from csa_inpaint.data.transforms import Transform, View, show, to_tensor
+from csa_inpaint.types import Batch
+
+
+class SampleKey(NamedTuple):
+    """What identifies a sample: its number among those of an epoch, and the epoch."""
+
+    number: int
+    epoch: int
+
+
+class Sample(NamedTuple):
+    """One picture with its mask, in bytes; `transforms.to_float` follows on the device."""
+
+    image: torch.Tensor  # (3, H, W) uint8
+    mask: torch.Tensor  # (1, H, W) bool, True in the hole
+    path: str
+
+
+class InpaintingDataset(Dataset[Sample]):
+    """Pictures with masks, each a function of (seed, epoch, number) alone.
+
+    The epoch comes with the key, so that workers that live for many epochs need not be told it.
+
+    Args:
+        files: the image files.
+        transform: which part of a picture is shown.
+        mask: makes the holes.
+        size: (height, width) of image and mask, in pixels.
+        seed: start of every random choice, 0 or more.
+        repeats: passes over the files in one epoch, each with other crops and masks.
+        upscale_small: enlarge pictures that are smaller than the crop instead of refusing them.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        transform: Transform,
+        mask: MaskGenerator,
+        size: tuple[int, int],
+        seed: int,
+        repeats: int = 1,
+        upscale_small: bool = False,
+    ) -> None:
+        self.files = files
+        self.transform = transform
+        self.mask = mask
+        self.size = size
+        self.seed = seed
+        self.repeats = repeats
+        self.upscale_small = upscale_small
+
+    def __len__(self) -> int:
+        return len(self.files) * self.repeats
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Read, cut out and mask one picture.
+
+        Raises:
+            ValueError: the file is unreadable or too small, or a mask cannot be made; it names the
+                file.
+        """
+        path = self.files[key.number % len(self.files)]
+        # Two streams: another kind of mask leaves the crops as they were.
+        view_rng = np.random.default_rng([self.seed, key.epoch, key.number, 0])
+        mask_rng = np.random.default_rng([self.seed, key.epoch, key.number, 1])
+        image = load_image(path)
+        picture = (image.height, image.width)
+        view = self.transform(picture, self.size, view_rng)
+        if not self.upscale_small:
+            _check_resolution(path, picture, view, self.size)
+        mask = self.mask(*self.size, mask_rng)
+        return Sample(
+            to_tensor(show(image, view, self.size)), torch.from_numpy(mask)[None], str(path)
+        )
+
+
+def _check_resolution(
+    path: Path, picture: tuple[int, int], view: View, size: tuple[int, int]
+) -> None:
+    left, top, right, bottom = view.box
+    tolerance = 1e-6  # the view's edges are rounded floats
+    if bottom - top < size[0] - tolerance or right - left < size[1] - tolerance:
+        raise ValueError(
+            f"{path} has {picture[0]}x{picture[1]} pixels (height x width), too few for a view of "
+            f"{size[0]}x{size[1]}: choose a smaller data.size, remove the picture, or set "
+            "data.upscale_small=true to enlarge small ones"
+        )
+
+
+class TrainSampler(Sampler[SampleKey]):
+    """The shuffled keys of one rank, another order each epoch.
+
+    Every pass over the files is a permutation of its own, so that none comes a second time before
+    all have come once. The list is made divisible by the number of ranks by repeating its first
+    keys.
+
+    Args:
+        num_files: images of the training set.
+        repeats: passes over them in one epoch.
+        seed: with the epoch, decides the order.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, num_files: int, repeats: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_files = num_files
+        self.repeats = repeats
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.skip = 0  # keys left out at the start of the next iteration
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; the Trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_files * self.repeats // self.world_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, skip = self.epoch, self.skip
+        order = np.concatenate(
+            [
+                np.random.default_rng([self.seed, epoch, turn]).permutation(self.num_files)
+                + turn * self.num_files
+                for turn in range(self.repeats)
+            ]
+        )
+        for index in _share(order, self.rank, self.world_size)[skip:]:
+            yield SampleKey(int(index), epoch)
+
+
+class EvaluationSampler(Sampler[SampleKey]):
+    """The keys of one rank in the files' order, always those of epoch 0: the masks never change.
+
+    With several ranks the list is made divisible by repeating its first keys, which then count
+    twice in averages; evaluate on one device where that matters.
+
+    Args:
+        num_files: images of the set.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, num_files: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_files = num_files
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-self.num_files // self.world_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        for index in _share(np.arange(self.num_files), self.rank, self.world_size):
+            yield SampleKey(int(index), epoch=0)
+
+
+def _share(
+    order: np.ndarray[Any, np.dtype[np.int64]], rank: int, world_size: int
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Every `world_size`-th key from `rank` on, the list first wrapped to a multiple of that."""
+    length = -(-len(order) // world_size) * world_size
+    return np.resize(order, length)[rank::world_size]
+
+
+class ResumableDataLoader(DataLoader[Sample]):
+    """A loader that continues within an epoch, at the batch after the last one trained on.
+
+    Lightning counts the batches that training has finished (not those that workers prefetched) and
+    adds that count to what it fetches after a resume. This loader asks for the same count, once,
+    when it starts after its state was restored, and leaves that many batches out. Its length stays
+    that of the epoch.
+
+    Args:
+        dataset: the samples.
+        sampler: their order.
+        batches_done: the batches of the current epoch that a resumed training has behind it.
+        **settings: further arguments of `torch.utils.data.DataLoader`; `batch_size` is needed.
+    """
+
+    def __init__(
+        self,
+        dataset: InpaintingDataset,
+        sampler: TrainSampler,
+        batches_done: Callable[[], int],
+        **settings: Any,
+    ) -> None:
+        super().__init__(dataset, sampler=sampler, **settings)
+        self._order = sampler
+        self._batches_done = batches_done
+        self._restored: dict[str, int] | None = None
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator: nothing runs before the first batch is asked for, and by then the Trainer has
+        # set the sampler's epoch and knows how many of its batches are done.
+        done = 0
+        if self._restored is not None:
+            done = self._batches_done()
+            if done:
+                self._check_settings(self._restored)
+            self._restored = None
+        self._order.skip = done * self._settings()["batch_size"]
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, int]:
+        """What the order of the samples depends on. The position itself is in Lightning's own
+        counters."""
+        return self._settings()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue where training stopped, when next iterated."""
+        self._restored = dict(state_dict)
+
+    def _settings(self) -> dict[str, int]:
+        if self.batch_size is None:
+            raise ValueError("ResumableDataLoader needs a batch_size")
+        return {
+            "batch_size": self.batch_size,
+            "files": self._order.num_files,
+            "repeats": self._order.repeats,
+            "seed": self._order.seed,
+            "world_size": self._order.world_size,
+        }
+
+    def _check_settings(self, saved: dict[str, int]) -> None:
+        changed = [
+            f"{name} was {saved.get(name)}, is {value}"
+            for name, value in self._settings().items()
+            if saved.get(name) != value
+        ]
+        if changed:
+            raise ValueError(
+                "the checkpoint was saved in the middle of an epoch, and what decides the order "
+                f"of its images has changed since ({'; '.join(changed)}): restore these settings, "
+                "or resume from a checkpoint saved at the end of an epoch"
+            )
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Stack samples into a batch, still in bytes: images uint8, masks bool.
+
+    Shape:
+        image (B, 3, H, W), mask (B, 1, H, W)
+    """
+    images, masks, paths = zip(*samples, strict=True)
+    # default_collate stacks into shared memory when it runs in a worker, which saves a copy.
+    return Batch(default_collate(list(images)), default_collate(list(masks)), list(paths))

@@ -1,0 +1,144 @@
+"""Which part of a picture the model sees, at which size, and the step from bytes to floats.
+
+A transform here is pure geometry: from the picture's size it derives a `View` before any pixel is
+decoded, so that a reader may decode only what the view needs.
+"""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from csa_inpaint.types import Batch
+
+
+class View(NamedTuple):
+    """A part of a picture: `box` = (left, top, right, bottom) in its pixels, mirrored if `flip`."""
+
+    box: tuple[float, float, float, float]
+    flip: bool
+
+
+class Transform(Protocol):
+    """From a picture's size to the part of it that is shown."""
+
+    def __call__(
+        self, picture: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
+    ) -> View:
+        """Choose a view.
+
+        Args:
+            picture: (height, width) of the upright picture, in pixels.
+            size: (height, width) of what the model sees, in pixels.
+            rng: the sample's own source of randomness.
+        """
+
+
+class RandomCrop:
+    """A random part of the picture, mirrored at random: the augmentation for training.
+
+    A picture smaller than the crop is enlarged until the crop fits.
+
+    Args:
+        resize: None crops at the picture's own resolution. A pair (low, high) first scales the
+            picture by a random factor, given as a multiple of the smallest scale at which the crop
+            still fits: (1, 1) keeps the whole short side, (1, 2) sees between all and half of it.
+            The factor is kept low enough not to enlarge the picture.
+        flip: probability of mirroring left and right.
+    """
+
+    def __init__(self, resize: tuple[float, float] | None = None, flip: float = 0.5) -> None:
+        if resize is not None and not 1 <= resize[0] <= resize[1]:
+            raise ValueError(f"resize={resize}: expected (low, high) with 1 <= low <= high")
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip={flip}: expected a probability between 0 and 1")
+        self.resize = resize
+        self.flip = flip
+
+    def __call__(
+        self, picture: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
+    ) -> View:
+        fit = _smallest_scale(picture, size)
+        if fit >= 1:
+            scale = fit
+        elif self.resize is None:
+            scale = 1.0
+        else:
+            low, high = (min(factor, 1 / fit) for factor in self.resize)
+            scale = fit * rng.uniform(low, high)
+        height, width = size[0] / scale, size[1] / scale
+        if scale == 1:  # whole pixels: a crop without interpolation
+            top = float(rng.integers(picture[0] - size[0] + 1))
+            left = float(rng.integers(picture[1] - size[1] + 1))
+        else:
+            top = rng.uniform(0, max(0.0, picture[0] - height))
+            left = rng.uniform(0, max(0.0, picture[1] - width))
+        return View(_box(picture, left, top, width, height), bool(rng.random() < self.flip))
+
+
+class CenterCrop:
+    """The middle of the picture, the same every time: the preprocessing for evaluation.
+
+    A picture smaller than the crop is enlarged until the crop fits.
+
+    Args:
+        resize: first scale the picture so that the crop just fits (its short side, for a square
+            crop); otherwise crop at the picture's own resolution.
+    """
+
+    def __init__(self, resize: bool = True) -> None:
+        self.resize = resize
+
+    def __call__(
+        self, picture: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
+    ) -> View:
+        fit = _smallest_scale(picture, size)
+        scale = fit if self.resize or fit > 1 else 1.0
+        height, width = size[0] / scale, size[1] / scale
+        top, left = (picture[0] - height) / 2, (picture[1] - width) / 2
+        if scale == 1:
+            top, left = float(int(top)), float(int(left))
+        return View(_box(picture, left, top, width, height), flip=False)
+
+
+def show(image: Image.Image, view: View, size: tuple[int, int]) -> Image.Image:
+    """The view at `size` = (height, width) in pixels, resized bicubic and antialiased."""
+    left, top, right, bottom = view.box
+    height, width = size
+    if (right - left, bottom - top) == (width, height) and left.is_integer() and top.is_integer():
+        image = image.crop((int(left), int(top), int(right), int(bottom)))
+    else:
+        image = image.resize((width, height), Image.Resampling.BICUBIC, box=view.box)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.flip else image
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """An RGB picture as a uint8 tensor (3, H, W), 0 to 255."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_float(batch: Batch, dtype: torch.dtype = torch.float32) -> Batch:
+    """The batch as the model takes it: images in [-1, 1], masks 0 or 1; its device is kept.
+
+    Args:
+        batch: as the loaders yield it: uint8 images, 0 to 255, and boolean masks.
+        dtype: the floating-point type of the result.
+
+    Shape:
+        unchanged: image (B, 3, H, W), mask (B, 1, H, W)
+    """
+    image = batch.image.to(dtype).div_(127.5).sub_(1)
+    return Batch(image, batch.mask.to(dtype), batch.path)
+
+
+def _smallest_scale(picture: tuple[int, int], size: tuple[int, int]) -> float:
+    return max(size[0] / picture[0], size[1] / picture[1])
+
+
+def _box(
+    picture: tuple[int, int], left: float, top: float, width: float, height: float
+) -> tuple[float, float, float, float]:
+    # Rounding may put an edge a hair outside the picture, which Pillow refuses.
+    left, top = max(left, 0.0), max(top, 0.0)
+    return left, top, min(left + width, float(picture[1])), min(top + height, float(picture[0]))
