@@ -56,6 +56,11 @@ class FileList(Sequence[Path]):
         return FileList(self.root, (self.name(index) for index in indices))
 
 
+def is_image(name: str) -> bool:
+    """Whether a file name is one of an image that is not hidden."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
 def list_images(root: Path) -> FileList:
     """List the images of a folder and of all folders below it, sorted by name.
 
@@ -70,9 +75,9 @@ def list_images(root: Path) -> FileList:
         NotADirectoryError: `root` is a file.
     """
     if not root.exists():
-        raise FileNotFoundError(f"the image folder {root} does not exist: check the path")
+        raise FileNotFoundError(f"the folder {root} does not exist: check the path")
     if not root.is_dir():
-        raise NotADirectoryError(f"{root} is a file; give the folder that holds the images")
+        raise NotADirectoryError(f"{root} is a file; give a folder that holds images")
     names: list[str] = []
     visited: set[tuple[int, int]] = set()
     pending = [""]
@@ -89,7 +94,7 @@ def list_images(root: Path) -> FileList:
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if entry.is_dir():
                     pending.append(name)
-                elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                elif is_image(entry.name):
                     names.append(name)
     if not names:
         raise FileNotFoundError(

@@ -1,11 +1,15 @@
 """Image files to upright 8-bit RGB pictures."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What Pillow's decoders raise for damaged files: of PNG chunks, of palettes, of headers cut short.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
 class UnreadableImageError(ValueError):
@@ -32,7 +36,9 @@ def load_image(path: Path | str) -> Image.Image:
 
 @contextmanager
 def open_image(path: Path | str) -> Iterator[Image.Image]:
-    """Open an image file, its pixels not decoded yet; failures inside the block name the file.
+    """Open an image file, its pixels not decoded yet.
+
+    The block is for decoding alone: every failure in it is reported as one of the file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -60,12 +66,14 @@ def open_image(path: Path | str) -> Iterator[Image.Image]:
         raise UnreadableImageError(
             f"{path} is far too large to be decoded ({error}): remove it or scale it down"
         ) from error
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         reason = "is empty (0 bytes)" if path.stat().st_size == 0 else "is not an image"
         raise UnreadableImageError(
             f"{path} {reason}: remove it or replace it by a picture"
         ) from error
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG chunks
+    except _DECODER_ERRORS as error:
         raise UnreadableImageError(
             f"{path} cannot be decoded, it is truncated or damaged ({error}): replace or remove it"
         ) from error

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Literal, Protocol
 
-from csa_inpaint.data.files import FileList, list_images
+from csa_inpaint.data.files import FileList, is_image, list_images
 
 Split = Literal["train", "val", "test"]
 
@@ -95,6 +95,12 @@ class ImageFolder:
                 "data.layout.val_fraction are ambiguous: leave them out, or set "
                 f"data.root={root / 'train'}"
             )
+        beside = next((path.name for path in sorted(root.iterdir()) if is_image(path.name)), None)
+        if beside is not None:
+            raise ValueError(
+                f"{root} holds images beside train/ and val/, {beside} for one, which belong to "
+                "neither: move them, or point data.root elsewhere"
+            )
         return True
 
     def _held_out(self, files: FileList, split: Split) -> FileList:
@@ -113,11 +119,9 @@ class ImageFolder:
 
 
 def required_root(root: Path | None, content: str) -> Path:
-    """The root, or an error that says what it should be."""
+    """The root, or an error that says what it should be; `content` describes it."""
     if root is None:
-        raise ValueError(
-            f"data.root is missing: add data.root=/path/to/{content.split()[-1]} ({content})"
-        )
+        raise ValueError(f"data.root is missing: add data.root=/path, {content}")
     if not root.is_dir():
         reason = "is a file" if root.exists() else "does not exist"
         raise FileNotFoundError(f"data.root={root} {reason}: it should be {content}")

@@ -167,11 +167,11 @@ class FreeformMask:
         """Draw the strokes."""
 
         def draw() -> Mask:
-            canvas = Image.new("1", (width, height))
+            canvas = Image.new("L", (width, height))
             pen = ImageDraw.Draw(canvas)
             for _ in range(rng.integers(self.strokes[0], self.strokes[1] + 1)):
                 self._stroke(pen, height, width, rng)
-            mask = np.array(canvas)
+            mask = _nonzero(canvas)
             if rng.random() < 0.5:
                 mask = mask[::-1]
             if rng.random() < 0.5:
@@ -218,7 +218,11 @@ class FolderMask:
             `resize=False`.
     """
 
-    def __init__(self, root: Path | str, polarity: Polarity = "white", resize: bool = True) -> None:
+    def __init__(
+        self, root: Path | str | None, polarity: Polarity = "white", resize: bool = True
+    ) -> None:
+        if root is None:
+            raise ValueError("the folder of the masks is missing: add mask.root=/path/to/masks")
         _check_polarity(polarity)
         self.files = list_images(Path(root))
         self.polarity: Polarity = polarity
@@ -337,8 +341,8 @@ def mask_from_array(
 
 def _read(path: Path, polarity: Polarity) -> tuple[Mask, float]:
     with open_image(path) as image:
-        values = _values(image, str(path))
-    return _binarise(values, polarity, str(path))
+        image.load()
+    return _binarise(_values(image, str(path)), polarity, str(path))
 
 
 def _values(mask: Any, name: str) -> npt.NDArray[Any]:
@@ -351,9 +355,8 @@ def _values(mask: Any, name: str) -> npt.NDArray[Any]:
                     f"{name} is partly transparent, so its hole is ambiguous: save it without "
                     "transparency, white in the hole and black elsewhere"
                 )
-        if mask.mode == "1" or mask.mode.startswith("I"):
-            return np.asarray(mask)
-        return np.asarray(mask.convert("L"))
+        # Not a "1" picture as it is: its array holds 255 for True, which is no valid boolean byte.
+        return np.asarray(mask if mask.mode.startswith("I") else mask.convert("L"))
     if hasattr(mask, "detach"):
         mask = mask.detach().cpu()
     values = np.asarray(mask)
@@ -394,8 +397,13 @@ def _binarise(values: npt.NDArray[Any], polarity: Polarity, name: str) -> tuple[
 
 
 def _resize(mask: Mask, height: int, width: int) -> Mask:
-    image = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
-    return np.array(image)
+    image = Image.fromarray(mask.astype(np.uint8))
+    return _nonzero(image.resize((width, height), Image.Resampling.NEAREST))
+
+
+def _nonzero(image: Image.Image) -> Mask:
+    mask: Mask = np.asarray(image) != 0
+    return mask
 
 
 def _check_partial(mask: Mask, name: str) -> None:

@@ -106,7 +106,7 @@ def show(image: Image.Image, view: View, size: tuple[int, int]) -> Image.Image:
     """The view at `size` = (height, width) in pixels, resized bicubic and antialiased."""
     left, top, right, bottom = view.box
     height, width = size
-    if (right - left, bottom - top) == (width, height) and left.is_integer() and top.is_integer():
+    if (right - left, bottom - top) == (width, height) and left % 1 == 0 and top % 1 == 0:
         image = image.crop((int(left), int(top), int(right), int(bottom)))
     else:
         image = image.resize((width, height), Image.Resampling.BICUBIC, box=view.box)

@@ -1,0 +1,72 @@
+"""Every file of conf/data and conf/mask composes, instantiates and gives a batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image
+
+from csa_inpaint.types import Batch
+
+CONF = Path(__file__).parents[2] / "conf"
+MakeImages = Callable[..., list[Path]]
+
+
+def batch_of(tmp_path: Path, *overrides: str) -> Batch:
+    (tmp_path / "top.yaml").write_text(
+        f"defaults:\n  - data: photos\n  - mask: center\n  - _self_\nseed: 3\n"
+        f"hydra:\n  searchpath: ['file://{CONF}']\n"
+    )
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        config = compose("top", ["data.num_workers=0", *overrides])
+    module = instantiate(config.data, _convert_="all")
+    module.setup("fit")
+    assert module.seed == 3
+    next(iter(module.val_dataloader()))
+    return next(iter(module.train_dataloader()))
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
+
+
+@pytest.fixture
+def datasets(tmp_path: Path, make_images: MakeImages) -> dict[str, list[str]]:
+    """The overrides that each dataset needs, its files made in miniature."""
+    make_images(tmp_path / "folder", [f"{index}.jpg" for index in range(4)], (80, 70))
+    make_images(tmp_path / "places2/data_large/a/arch", ["1.jpg", "2.jpg"], (80, 70))
+    make_images(tmp_path / "places2/val_large", ["1.jpg"], (80, 70))
+    own = {name: [f"data.root={tmp_path / name}"] for name in names("data")}
+    return own | {"photos": []}
+
+
+@pytest.mark.parametrize("name", names("data"))
+def test_dataset_composes_and_loads(
+    tmp_path: Path, datasets: dict[str, list[str]], name: str
+) -> None:
+    overrides = ["data.size=64", "data.batch_size=2", *datasets[name]]
+    batch = batch_of(tmp_path, f"data={name}", *overrides)
+    assert batch.image.shape == (2, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", names("mask"))
+def test_mask_composes_and_draws(tmp_path: Path, make_images: MakeImages, name: str) -> None:
+    (mask,) = make_images(tmp_path, ["masks/1.png"])
+    Image.open(mask).convert("1").save(mask)
+    overrides = [f"mask.root={tmp_path / 'masks'}"] if name == "folder" else []
+    batch = batch_of(tmp_path, f"mask={name}", *overrides)
+    assert batch.mask.shape == (8, 1, 128, 128)
+    assert 0 < batch.mask.float().mean() < 1
+
+
+def test_validation_mask_is_a_group_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "top.yaml").write_text(
+        f"defaults:\n  - data: photos\n  - mask: freeform\n  - _self_\nseed: 3\n"
+        f"hydra:\n  searchpath: ['file://{CONF}']\n"
+    )
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        config = compose("top", ["+mask@data.val_mask=center", "data.num_workers=0"])
+    module = instantiate(config.data, _convert_="all")
+    assert (next(iter(module.val_dataloader())).mask.sum((1, 2, 3)) == 64 * 64).all()
