@@ -118,11 +118,27 @@ def test_freeform_brush_is_as_wide_as_asked() -> None:
         assert mask.any(1).sum() == pytest.approx(20, abs=2) or mask[[0, -1]].any()
 
 
-def test_freeform_covers_the_picture_evenly() -> None:
+@pytest.mark.parametrize(
+    "generator",
+    [FreeformMask(), FreeformMask((1, 1), (1, 1), angle=(1, 1))],
+    ids=["default", "segments"],
+)
+def test_freeform_covers_the_picture_evenly(generator: FreeformMask) -> None:
     rng = np.random.default_rng(0)
-    coverage = np.mean([FreeformMask()(64, 64, rng) for _ in range(400)], axis=0)
+    coverage = np.mean([generator(64, 64, rng) for _ in range(800)], axis=0)
     corners = [coverage[:32, :32], coverage[32:, :32], coverage[:32, 32:], coverage[32:, 32:]]
-    assert np.ptp([corner.mean() for corner in corners]) < 0.06
+    quadrants = [corner.mean() for corner in corners]
+    assert np.ptp(quadrants) < 0.2 * np.mean(quadrants)
+
+
+def test_freeform_stroke_turns_back_on_itself() -> None:
+    generator = FreeformMask((1, 1), (12, 12), (1, 1), length=0.02, brush_width=(0.005, 0.005))
+    heights = [
+        np.ptp(np.flatnonzero(generator(400, 400, np.random.default_rng(seed)).any(1)))
+        for seed in range(20)
+    ]
+    # A segment is 11 pixels long; twelve that all went the same way would rise by about 110.
+    assert np.mean(heights) < 50
 
 
 def test_folder_masks_use_every_file_and_resize_with_nearest_neighbour(
