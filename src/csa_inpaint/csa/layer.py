@@ -107,8 +107,7 @@ class CSALayer(nn.Module):
         generated, weights = propagate(
             patches, hole_patches, match, self.similarity, self.detach_weights
         )
-        folded, covered = fold(generated, hole_patches, size, self.patch_size, self.stride)
-        output = torch.where(hole & covered, folded, features)
+        output = fold(generated, features, hole, hole_patches, self.patch_size, self.stride)
         if return_attention:
             return output, attention_matrix(hole_patches, match, weights)
         return output
@@ -149,35 +148,32 @@ def unfold(features: Tensor, size: int, stride: int) -> Tensor:
     patches reach every position; a stride above the patch size leaves gaps anyway.
     """
     if size == stride == 1:
-        return features.flatten(2).transpose(1, 2)
+        return features.flatten(2).mT
     for dim in (2, 3):
         missing = _missing(features.shape[dim], size, stride)
         if missing:
             edge = features.narrow(dim, features.shape[dim] - 1, 1)
             features = torch.cat([features, *[edge] * missing], dim)
-    return F.unfold(features, size, stride=stride).transpose(1, 2)
+    return F.unfold(features, size, stride=stride).mT
 
 
 def fold(
-    patches: Tensor, chosen: Tensor, map_size: tuple[int, int], size: int, stride: int
-) -> tuple[Tensor, Tensor]:
-    """Average the chosen patches where they overlap.
+    patches: Tensor, features: Tensor, hole: Tensor, chosen: Tensor, size: int, stride: int
+) -> Tensor:
+    """Write the chosen patches (B, P, D) into the hole of the features (B, C, H, W).
 
-    Returns the map (B, C, H, W) and where any chosen patch covers it (B, 1, H, W).
+    Where patches overlap they are averaged; positions that none covers keep the features.
     """
     if size == stride == 1:
-        return patches.transpose(1, 2).unflatten(2, map_size), chosen[:, None].unflatten(
-            2, map_size
-        )
-    height, width = map_size
-    padded = [length + _missing(length, size, stride) for length in map_size]
-    # averages of many half-precision patches are summed in float32
-    dtype = torch.promote_types(patches.dtype, torch.float32)
-    columns = torch.where(chosen[..., None], patches, 0).transpose(1, 2).to(dtype)
-    ones = chosen[:, None].to(dtype).expand(-1, size * size, -1)
+        return patches.mT.reshape(features.shape).to(features.dtype)
+    height, width = features.shape[2:]
+    padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
+    columns = torch.where(chosen[..., None], patches, 0).mT
+    ones = chosen[:, None].to(patches.dtype).expand(-1, size * size, -1)
     total = F.fold(columns, padded, size, stride=stride)[:, :, :height, :width]
     count = F.fold(ones, padded, size, stride=stride)[:, :, :height, :width]
-    return (total / count.clamp(min=1)).to(patches.dtype), count > 0
+    average = (total / count.clamp(min=1)).to(features.dtype)
+    return torch.where(hole & (count > 0), average, features)
 
 
 def _missing(length: int, size: int, stride: int) -> int:

@@ -3,7 +3,10 @@
 It is slow on purpose. Every fast form is compared with it, outputs and gradients.
 """
 
+import itertools
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from csa_inpaint.csa.mask import reduce_mask
@@ -33,22 +36,24 @@ def _inpaint(
 ) -> Tensor:
     """One sample: features (C, H, W), hole (H, W)."""
     _, height, width = features.shape
-    windows = [
-        (rows, columns)
-        for rows in _windows(height, size, stride)
-        for columns in _windows(width, size, stride)
+    starts = list(itertools.product(_starts(height, size, stride), _starts(width, size, stride)))
+    # a patch that reaches beyond the edge repeats the last row or column
+    beyond = (0, size, 0, size)
+    padded = F.pad(features[None], beyond, mode="replicate")[0]
+    padded_hole = F.pad(hole[None, None].double(), beyond, mode="replicate")[0, 0] > 0
+    patches = [padded[:, top : top + size, left : left + size].flatten() for top, left in starts]
+    is_hole = [
+        bool(padded_hole[top : top + size, left : left + size].any()) for top, left in starts
     ]
-    patches = [features[:, rows][:, :, columns].flatten() for rows, columns in windows]
-    is_hole = [bool(hole[rows][:, columns].any()) for rows, columns in windows]
     if all(is_hole) or not any(is_hole):
         return features
 
     known = torch.stack([patch for patch, is_h in zip(patches, is_hole, strict=True) if not is_h])
     known_unit = _unit(known)
-    total = torch.zeros_like(features)
-    count = torch.zeros_like(features[0])
+    positions = list(features.flatten(1).unbind(1))
+    written: dict[int, list[Tensor]] = {}
     previous = None
-    for patch, (rows, columns), is_h in zip(patches, windows, is_hole, strict=True):
+    for patch, (top, left), is_h in zip(patches, starts, is_hole, strict=True):
         if not is_h:
             continue
         similarities = known_unit @ _unit(patch)
@@ -72,30 +77,24 @@ def _inpaint(
                 generated = (d_ad * previous + d_max * match) / (d_ad + d_max)
         previous = generated
         block = generated.view(-1, size, size)
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                # the window's part beyond the edge repeats it: only its first copy is written
-                if row in rows[:i] or column in columns[:j]:
-                    continue
-                place = torch.zeros_like(count)
-                place[row, column] = 1
-                total = total + place * block[:, i, j, None, None]
-                count = count + place
-    written = hole & (count > 0)
-    return torch.where(written, total / count.clamp(min=1), features)
+        for i, j in itertools.product(range(size), range(size)):
+            row, column = top + i, left + j
+            if row < height and column < width and hole[row, column]:
+                written.setdefault(row * width + column, []).append(block[:, i, j])
+    for position, values in written.items():
+        positions[position] = torch.stack(values).mean(0)
+    return torch.stack(positions, 1).view_as(features)
 
 
-def _windows(length: int, size: int, stride: int) -> list[list[int]]:
-    """Indices of each window along one axis; the last one may repeat the edge."""
+def _starts(length: int, size: int, stride: int) -> range:
+    """Where patches start along one axis; the last one may reach beyond the edge."""
     last = length - size
-    if stride <= size:  # then windows can cover every position, the last one over the edge
+    if stride <= size:  # then the patches can cover every position
         last += -last % stride
-    return [
-        [min(start + i, length - 1) for i in range(size)] for start in range(0, last + 1, stride)
-    ]
+    return range(0, last + 1, stride)
 
 
 def _unit(patches: Tensor) -> Tensor:
     """Patches of length one along the last dimension; zero stays zero, with a zero gradient."""
-    norm = torch.linalg.vector_norm(patches, dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(patches, dim=-1, keepdim=True)
     return patches / torch.where(norm > 0, norm, 1) * (norm > 0)
