@@ -38,7 +38,17 @@ def datasets(tmp_path: Path, make_images: MakeImages) -> dict[str, list[str]]:
     make_images(tmp_path / "folder", [f"{index}.jpg" for index in range(4)], (80, 70))
     make_images(tmp_path / "places2/data_large/a/arch", ["1.jpg", "2.jpg"], (80, 70))
     make_images(tmp_path / "places2/val_large", ["1.jpg"], (80, 70))
+    make_images(tmp_path / "celeba/img_align_celeba", ["1.jpg", "2.jpg", "3.jpg"], (218, 178))
+    (tmp_path / "celeba/list_eval_partition.txt").write_text("1.jpg 0\n2.jpg 0\n3.jpg 1\n")
+    make_images(tmp_path / "celebahq", ["train_256/1.jpg", "train_256/2.jpg", "val_256/3.jpg"])
+    make_images(tmp_path / "paris_streetview/paris_train_original", ["1.JPG", "2.JPG"], (80, 120))
+    make_images(tmp_path / "paris_streetview/paris_eval_gt", ["1.png"])
+    make_images(tmp_path / "list", ["1.jpg", "2.jpg", "3.jpg"], (80, 70))
+    (tmp_path / "list/train.txt").write_text("1.jpg\n2.jpg\n")
+    (tmp_path / "list/val.txt").write_text("3.jpg\n")
     own = {name: [f"data.root={tmp_path / name}"] for name in names("data")}
+    own["celebahq"].append("data.upscale_small=true")
+    own["list"] += ["data.layout.train_list=train.txt", "data.layout.val_list=val.txt"]
     return own | {"photos": []}
 
 

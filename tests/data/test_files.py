@@ -1,10 +1,13 @@
+import logging
 import os
+import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from csa_inpaint.data import FileList, list_images
+from csa_inpaint.data import FileList, files, list_images
 
 MakeImages = Callable[..., list[Path]]
 
@@ -50,3 +53,94 @@ def test_empty_folder_says_which_files_count(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("")
     with pytest.raises(FileNotFoundError, match=r"no image in .*\.jpg, \.jpeg, \.png"):
         list_images(tmp_path)
+
+
+@pytest.fixture
+def remembered(tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that was listed before, its list in a cache; folders changed an hour ago."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "CACHE_FROM", 2)
+    root = tmp_path / "images"
+    make_images(root, ["a/1.jpg", "a/2.jpg", "b/3.jpg"])
+    age(root)
+    list_images(root)
+    return root
+
+
+def age(root: Path) -> None:
+    for folder in [root, *root.glob("*/")]:
+        os.utime(folder, (time.time() - 3600,) * 2)
+
+
+def count_walks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    walked = []
+    walk = files._walk
+    monkeypatch.setattr(files, "_walk", lambda root: (walked.append(root), walk(root))[1])
+    return walked
+
+
+def test_unchanged_folders_are_not_walked_again(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walked = count_walks(monkeypatch)
+    assert list(list_images(remembered).names()) == ["a/1.jpg", "a/2.jpg", "b/3.jpg"]
+    assert not walked
+
+
+def test_added_and_removed_images_are_noticed(remembered: Path, make_images: MakeImages) -> None:
+    make_images(remembered, ["b/4.jpg"])
+    assert len(list_images(remembered)) == 4
+    (remembered / "a" / "1.jpg").unlink()
+    assert list(list_images(remembered).names()) == ["a/2.jpg", "b/3.jpg", "b/4.jpg"]
+    (remembered / "b").rename(remembered / "c")
+    assert list(list_images(remembered).names()) == ["a/2.jpg", "c/3.jpg", "c/4.jpg"]
+
+
+def test_folders_that_just_changed_are_walked_again(
+    remembered: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(remembered, ["b/4.jpg"])
+    stamp = (remembered / "b").stat().st_mtime_ns
+    list_images(remembered)
+    make_images(remembered, ["b/5.jpg"])
+    os.utime(remembered / "b", ns=(stamp, stamp))  # within one tick of a coarse clock
+    assert len(list_images(remembered)) == 5
+
+
+def test_small_folders_leave_no_cache(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    make_images(tmp_path / "images", ["1.jpg"])
+    list_images(tmp_path / "images")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", None])
+def test_damaged_cache_is_replaced(
+    remembered: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
+) -> None:
+    (cache,) = (remembered.parent / "cache" / "csa_inpaint").iterdir()
+    cache.write_bytes(cache.read_bytes()[:-40] if content is None else content)
+    with caplog.at_level(logging.WARNING):
+        assert len(list_images(remembered)) == 3
+    assert "unreadable" in caplog.text
+    caplog.clear()
+    assert len(list_images(remembered)) == 3
+    assert not caplog.text
+
+
+def test_cache_that_cannot_be_written_is_reported(
+    remembered: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (remembered.parent / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(remembered.parent / "file"))
+    assert len(list_images(remembered)) == 3
+    assert "could not be remembered" in caplog.text
+
+
+def test_two_hundred_bytes_hold_a_name_of_places2(tmp_path: Path) -> None:
+    names = [f"a/apartment_building/outdoor/{number:08}.jpg" for number in range(5000)]
+    listed = FileList(tmp_path, names)
+    assert listed.nbytes() / len(listed) < 60
+    assert len(pickle.dumps(listed)) / len(listed) < 60

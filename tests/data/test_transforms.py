@@ -58,6 +58,19 @@ def test_center_crop_of_another_shape_fits_inside_the_picture() -> None:
     assert view.box == (0, 25, 100, 75)
 
 
+def test_central_square_is_cut_out_first() -> None:
+    rng = np.random.default_rng(0)
+    box = (0, 20, 178, 198)  # CelebA's 178x218 faces
+    assert CenterCrop(central=178)((218, 178), (256, 256), rng).box == box
+    assert RandomCrop(resize=(1, 1), central=178)((218, 178), (128, 128), rng).box == box
+    for view in views(RandomCrop(resize=(1, 2), central=100), (218, 178), (32, 32)):
+        left, top, right, bottom = view.box
+        assert left >= 39
+        assert top >= 59
+        assert right <= 139
+        assert bottom <= 159
+
+
 def test_show_copies_pixels_at_own_resolution_and_mirrors() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     view = View((2, 1, 6, 6), flip=True)

@@ -1,9 +1,10 @@
 """Images and masks: reading, holes, augmentation, batches."""
 
+from csa_inpaint.data.celeba import CelebA, CelebAHQ
 from csa_inpaint.data.datamodule import InpaintingDataModule
 from csa_inpaint.data.files import FileList, list_images
 from csa_inpaint.data.images import UnreadableImageError, load_image
-from csa_inpaint.data.layouts import ImageFolder, Layout, ShippedPhotos
+from csa_inpaint.data.layouts import ImageFolder, Layout, ListFiles, ShippedPhotos
 from csa_inpaint.data.masks import (
     CenterMask,
     FolderMask,
@@ -15,10 +16,13 @@ from csa_inpaint.data.masks import (
     load_mask,
     mask_from_array,
 )
+from csa_inpaint.data.paris_streetview import ParisStreetView
 from csa_inpaint.data.places2 import Places2
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
 
 __all__ = [
+    "CelebA",
+    "CelebAHQ",
     "CenterCrop",
     "CenterMask",
     "FileList",
@@ -27,8 +31,10 @@ __all__ = [
     "ImageFolder",
     "InpaintingDataModule",
     "Layout",
+    "ListFiles",
     "MaskGenerator",
     "MixtureMask",
+    "ParisStreetView",
     "Places2",
     "RandomCrop",
     "RectangleMask",

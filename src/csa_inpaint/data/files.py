@@ -1,34 +1,81 @@
-"""Lists of files: which images a folder holds, kept in little memory."""
+"""Lists of files: which images a folder holds, kept in little memory and remembered between
+runs."""
 
+import hashlib
+import logging
 import os
-from collections.abc import Iterable, Sequence
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
+# Folders with at least this many images are remembered; walking fewer takes less than a second.
+CACHE_FROM = 10_000
 
-class FileList(Sequence[Path]):
-    """The paths of many files, relative to one folder, in a few flat arrays.
+# A folder changed this recently may change again without its time stamp showing it.
+_TIME_STAMP_NS = 2_000_000_000
+
+_log = logging.getLogger(__name__)
+
+
+class PackedStrings:
+    """Many strings in two flat arrays: their bytes, and where each ends.
 
     A Python list of 1.8 million paths takes hundreds of megabytes in every worker, because touching
     an object's reference count copies its page. Flat arrays stay shared between forked workers.
+
+    Args:
+        data: (N,) the bytes of all strings.
+        ends: (number of strings,) where each ends in `data`.
+    """
+
+    def __init__(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> None:
+        self.data = data
+        self.ends = ends
+
+    @classmethod
+    def pack(cls, strings: Iterable[str]) -> "PackedStrings":
+        """Pack strings, in their order."""
+        encoded = [os.fsencode(string) for string in strings]
+        ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        start = int(self.ends[index - 1]) if index else 0
+        return os.fsdecode(self.data[start : int(self.ends[index])].tobytes())
+
+    def __iter__(self) -> Iterator[str]:
+        everything = self.data.tobytes()
+        start = 0
+        for end in self.ends.tolist():
+            yield os.fsdecode(everything[start:end])
+            start = end
+
+
+class FileList(Sequence[Path]):
+    """The paths of many files, relative to one folder, at some 50 bytes each.
 
     Args:
         root: the folder that the names are relative to.
         names: relative file names, with `/` between folders; their order is kept.
     """
 
-    def __init__(self, root: Path, names: Iterable[str]) -> None:
-        encoded = [os.fsencode(name) for name in names]
+    def __init__(self, root: Path, names: Iterable[str] | PackedStrings) -> None:
         self.root = root
-        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        self._names = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._names = names if isinstance(names, PackedStrings) else PackedStrings.pack(names)
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._names)
 
     @overload
     def __getitem__(self, index: int) -> Path: ...
@@ -43,17 +90,19 @@ class FileList(Sequence[Path]):
 
     def name(self, index: int) -> str:
         """The name of a file relative to `root`."""
-        index = range(len(self))[index]
-        start = int(self._ends[index - 1]) if index else 0
-        return os.fsdecode(self._names[start : int(self._ends[index])].tobytes())
+        return self._names[index]
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Iterator[str]:
         """All names relative to `root`, in order."""
-        return (self.name(index) for index in range(len(self)))
+        return iter(self._names)
 
     def select(self, indices: Iterable[int]) -> "FileList":
         """The files at these positions, in the order of `indices`."""
         return FileList(self.root, (self.name(index) for index in indices))
+
+    def nbytes(self) -> int:
+        """Memory taken by the list."""
+        return int(self._names.data.nbytes + self._names.ends.nbytes)
 
 
 def is_image(name: str) -> bool:
@@ -67,6 +116,10 @@ def list_images(root: Path) -> FileList:
     Files count as images by their suffix (jpg, jpeg, png, webp, bmp, in either case). Hidden files
     and folders (`.name`) are skipped, links to folders are followed once.
 
+    The list of a large folder is remembered in the user's cache (`$XDG_CACHE_HOME/csa_inpaint`, by
+    default `~/.cache/csa_inpaint`) and used until a file is added to or removed from one of its
+    folders, which their time stamps show.
+
     Args:
         root: the folder.
 
@@ -78,27 +131,110 @@ def list_images(root: Path) -> FileList:
         raise FileNotFoundError(f"the folder {root} does not exist: check the path")
     if not root.is_dir():
         raise NotADirectoryError(f"{root} is a file; give a folder that holds images")
+    cache = _cache_file(root)
+    listing = _load(cache)
+    if listing is None or not listing.is_current(root):
+        listing = _walk(root)
+        if len(listing.names) >= CACHE_FROM:
+            _save(listing, cache)
+    if len(listing.names) == 0:
+        raise FileNotFoundError(
+            f"no image in {root} or below it: it must hold files that end in "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
+    return FileList(root, listing.names)
+
+
+class _Listing(NamedTuple):
+    names: PackedStrings
+    folders: PackedStrings  # relative to the root, which is ""
+    changed: npt.NDArray[np.int64]  # when each folder changed last, in ns
+    written: int  # when the list was made, in ns
+
+    def is_current(self, root: Path) -> bool:
+        """Whether no folder has changed since."""
+        if (self.changed > self.written - _TIME_STAMP_NS).any():
+            return False
+        for folder, changed in zip(self.folders, self.changed.tolist(), strict=True):
+            try:
+                if (root / folder).stat().st_mtime_ns != changed:
+                    return False
+            except OSError:
+                return False
+        return True
+
+
+def _walk(root: Path) -> _Listing:
+    written = time.time_ns()
     names: list[str] = []
+    folders: list[str] = []
+    changed: list[int] = []
     visited: set[tuple[int, int]] = set()
     pending = [""]
     while pending:
         folder = pending.pop()
         status = (root / folder).stat()
         if (status.st_dev, status.st_ino) in visited:
-            continue  # a link back to a folder that was listed: following it again would never end
+            continue  # a link back to a folder that was listed: following it would never end
         visited.add((status.st_dev, status.st_ino))
+        folders.append(folder)
+        changed.append(status.st_mtime_ns)
         with os.scandir(root / folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir():
-                    pending.append(name)
-                elif is_image(entry.name):
+                if is_image(entry.name):
                     names.append(name)
-    if not names:
-        raise FileNotFoundError(
-            f"no image in {root} or below it: it must hold files that end in "
-            f"{', '.join(IMAGE_SUFFIXES)}"
-        )
-    return FileList(root, sorted(names))
+                elif entry.is_dir():
+                    pending.append(name)
+    return _Listing(
+        PackedStrings.pack(sorted(names)),
+        PackedStrings.pack(folders),
+        np.array(changed, dtype=np.int64),
+        written,
+    )
+
+
+def _cache_file(root: Path) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    key = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
+    return Path(base) / "csa_inpaint" / f"files-{key}.npz"
+
+
+def _load(cache: Path) -> _Listing | None:
+    try:
+        with np.load(cache) as arrays:
+            return _Listing(
+                PackedStrings(arrays["names"], arrays["name_ends"]),
+                PackedStrings(arrays["folders"], arrays["folder_ends"]),
+                arrays["changed"],
+                int(arrays["written"]),
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        _log.warning("the cached file list %s is unreadable (%s): listing again", cache, error)
+        return None
+
+
+def _save(listing: _Listing, cache: Path) -> None:
+    # Written beside and moved: other processes see the old list or the new one, never half of it.
+    part = cache.with_name(f"{cache.stem}-{os.getpid()}.part")
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez(
+                file,
+                names=listing.names.data,
+                name_ends=listing.names.ends,
+                folders=listing.folders.data,
+                folder_ends=listing.folders.ends,
+                changed=listing.changed,
+                written=listing.written,
+            )
+        part.replace(cache)
+    except OSError as error:
+        if part.exists():
+            part.unlink()
+        _log.warning("the file list could not be remembered in %s (%s)", cache, error)

@@ -46,19 +46,27 @@ class RandomCrop:
             still fits: (1, 1) keeps the whole short side, (1, 2) sees between all and half of it.
             The factor is kept low enough not to enlarge the picture.
         flip: probability of mirroring left and right.
+        central: first cut the square of this side, in pixels, out of the middle of the picture.
     """
 
-    def __init__(self, resize: tuple[float, float] | None = None, flip: float = 0.5) -> None:
+    def __init__(
+        self,
+        resize: tuple[float, float] | None = None,
+        flip: float = 0.5,
+        central: int | None = None,
+    ) -> None:
         if resize is not None and not 1 <= resize[0] <= resize[1]:
             raise ValueError(f"resize={resize}: expected (low, high) with 1 <= low <= high")
         if not 0 <= flip <= 1:
             raise ValueError(f"flip={flip}: expected a probability between 0 and 1")
         self.resize = resize
         self.flip = flip
+        self.central = central
 
     def __call__(
         self, picture: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
     ) -> View:
+        picture, corner = _central(picture, self.central)
         fit = _smallest_scale(picture, size)
         if fit >= 1:
             scale = fit
@@ -74,7 +82,8 @@ class RandomCrop:
         else:
             top = rng.uniform(0, max(0.0, picture[0] - height))
             left = rng.uniform(0, max(0.0, picture[1] - width))
-        return View(_box(picture, left, top, width, height), bool(rng.random() < self.flip))
+        box = _box(picture, corner, left, top, width, height)
+        return View(box, bool(rng.random() < self.flip))
 
 
 class CenterCrop:
@@ -85,21 +94,24 @@ class CenterCrop:
     Args:
         resize: first scale the picture so that the crop just fits (its short side, for a square
             crop); otherwise crop at the picture's own resolution.
+        central: before that, cut the square of this side, in pixels, out of the middle.
     """
 
-    def __init__(self, resize: bool = True) -> None:
+    def __init__(self, resize: bool = True, central: int | None = None) -> None:
         self.resize = resize
+        self.central = central
 
     def __call__(
         self, picture: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
     ) -> View:
+        picture, corner = _central(picture, self.central)
         fit = _smallest_scale(picture, size)
         scale = fit if self.resize or fit > 1 else 1.0
         height, width = size[0] / scale, size[1] / scale
         top, left = (picture[0] - height) / 2, (picture[1] - width) / 2
         if scale == 1:
             top, left = float(int(top)), float(int(left))
-        return View(_box(picture, left, top, width, height), flip=False)
+        return View(_box(picture, corner, left, top, width, height), flip=False)
 
 
 def show(image: Image.Image, view: View, size: tuple[int, int]) -> Image.Image:
@@ -136,9 +148,23 @@ def _smallest_scale(picture: tuple[int, int], size: tuple[int, int]) -> float:
     return max(size[0] / picture[0], size[1] / picture[1])
 
 
+def _central(picture: tuple[int, int], side: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(height, width) of the central square of a picture, and its (top, left) corner."""
+    if side is None:
+        return picture, (0, 0)
+    height, width = min(side, picture[0]), min(side, picture[1])
+    return (height, width), ((picture[0] - height) // 2, (picture[1] - width) // 2)
+
+
 def _box(
-    picture: tuple[int, int], left: float, top: float, width: float, height: float
+    picture: tuple[int, int],
+    corner: tuple[int, int],
+    left: float,
+    top: float,
+    width: float,
+    height: float,
 ) -> tuple[float, float, float, float]:
     # Rounding may put an edge a hair outside the picture, which Pillow refuses.
     left, top = max(left, 0.0), max(top, 0.0)
-    return left, top, min(left + width, float(picture[1])), min(top + height, float(picture[0]))
+    right, bottom = min(left + width, float(picture[1])), min(top + height, float(picture[0]))
+    return left + corner[1], top + corner[0], right + corner[1], bottom + corner[0]
