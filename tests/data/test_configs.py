@@ -63,12 +63,22 @@ def test_dataset_composes_and_loads(
 
 @pytest.mark.parametrize("name", names("mask"))
 def test_mask_composes_and_draws(tmp_path: Path, make_images: MakeImages, name: str) -> None:
-    (mask,) = make_images(tmp_path, ["masks/1.png"])
+    (mask,) = make_images(tmp_path, ["masks/00000.png"])
     Image.open(mask).convert("1").save(mask)
-    overrides = [f"mask.root={tmp_path / 'masks'}"] if name == "folder" else []
+    overrides = (
+        [f"mask.root={tmp_path / 'masks'}"]
+        if "root" in (CONF / f"mask/{name}.yaml").read_text()
+        else []
+    )
     batch = batch_of(tmp_path, f"mask={name}", *overrides)
     assert batch.mask.shape == (8, 1, 128, 128)
     assert 0 < batch.mask.float().mean() < 1
+
+
+def test_hole_ratio_applies_to_any_mask(tmp_path: Path) -> None:
+    batch = batch_of(tmp_path, "mask=rectangle", "data.hole_ratio=[0.1, 0.12]")
+    ratios = batch.mask.float().mean((1, 2, 3))
+    assert ((ratios >= 0.1) & (ratios <= 0.12)).all()
 
 
 def test_validation_mask_is_a_group_of_its_own(tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,14 @@ import torch
 from PIL import Image
 
 from csa_inpaint.data import (
+    BlobMask,
+    BorderMask,
     CenterMask,
     FolderMask,
     FreeformMask,
+    HoleRatioMask,
+    InvertedMaskWarning,
+    IrregularTestMask,
     MaskGenerator,
     MixtureMask,
     RectangleMask,
@@ -40,10 +44,24 @@ def generators(tmp_path: Path) -> dict[str, MaskGenerator]:
         "freeform": FreeformMask(),
         "folder": FolderMask(tmp_path / "masks"),
         "mixture": MixtureMask({"a": CenterMask(3), "b": FreeformMask()}),
+        "border": BorderMask(count=(1, 4)),
+        "blob": BlobMask(),
+        "varied folder": FolderMask(tmp_path / "masks", flip=True, rotate=True, dilate=(0, 2)),
+        "ratio": HoleRatioMask(RectangleMask((0.1, 0.9)), (0.2, 0.3)),
     }
 
 
-KINDS = ["center", "rectangle", "freeform", "folder", "mixture"]
+KINDS = [
+    "center",
+    "rectangle",
+    "freeform",
+    "folder",
+    "mixture",
+    "border",
+    "blob",
+    "varied folder",
+    "ratio",
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,83 +80,6 @@ def test_hole_is_never_empty_or_everything_and_follows_the_seed(
         np.testing.assert_array_equal(mask, generators[kind](*size, np.random.default_rng(seed)))
         masks.append(mask.tobytes())
     assert len(set(masks)) == 1 if kind == "center" else len(set(masks)) > 3
-
-
-def test_center_hole_is_central_in_pixels_or_as_a_fraction() -> None:
-    rng = np.random.default_rng(0)
-    mask = CenterMask(6)(16, 20, rng)
-    assert mask.sum() == 36
-    assert mask[5:11, 7:13].all()
-    assert CenterMask(0.25)(16, 20, rng).sum() == 4 * 5
-    assert CenterMask((1, 0.5))(16, 20, rng).sum() == 1 * 10
-    assert CenterMask((16, 3))(16, 20, rng).sum() == 16 * 3
-
-
-def test_center_hole_as_large_as_the_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"16x16 pixels leaves nothing of a 16x16.*mask\.size"):
-        CenterMask(16)(16, 16, np.random.default_rng(0))
-
-
-def test_rectangles_keep_sizes_and_margin() -> None:
-    generator = RectangleMask((4, 7), margin=2)
-    heights = set()
-    for seed in range(200):
-        mask = generator(20, 30, np.random.default_rng(seed))
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
-        assert rows[0] >= 2
-        assert columns[-1] < 28
-        heights.add(len(rows))
-    assert heights == {4, 5, 6, 7}
-
-
-def test_rectangle_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"12 pixels does not fit into the 10 of a side of 16"):
-        RectangleMask((12, 12), margin=3)(16, 32, np.random.default_rng(0))
-
-
-def test_rectangles_that_always_cover_everything_are_refused() -> None:
-    with pytest.raises(ValueError, match="cover everything"):
-        RectangleMask((16, 16))(16, 16, np.random.default_rng(0))
-
-
-def test_freeform_scales_with_the_picture() -> None:
-    def ratio(side: int) -> float:
-        rng = np.random.default_rng(0)
-        return float(np.mean([FreeformMask()(side, side, rng).mean() for _ in range(200)]))
-
-    assert 0.1 < ratio(256) < 0.4
-    assert ratio(64) == pytest.approx(ratio(256), rel=0.15)
-
-
-def test_freeform_brush_is_as_wide_as_asked() -> None:
-    generator = FreeformMask((1, 1), (1, 1), angle=(0, 0), length=0.2, brush_width=(0.1, 0.1))
-    for seed in range(20):
-        mask = generator(200, 200, np.random.default_rng(seed))
-        assert mask.any(1).sum() == pytest.approx(20, abs=2) or mask[[0, -1]].any()
-
-
-@pytest.mark.parametrize(
-    "generator",
-    [FreeformMask(), FreeformMask((1, 1), (1, 1), angle=(1, 1))],
-    ids=["default", "segments"],
-)
-def test_freeform_covers_the_picture_evenly(generator: FreeformMask) -> None:
-    rng = np.random.default_rng(0)
-    coverage = np.mean([generator(64, 64, rng) for _ in range(800)], axis=0)
-    corners = [coverage[:32, :32], coverage[32:, :32], coverage[:32, 32:], coverage[32:, 32:]]
-    quadrants = [corner.mean() for corner in corners]
-    assert np.ptp(quadrants) < 0.2 * np.mean(quadrants)
-
-
-def test_freeform_stroke_turns_back_on_itself() -> None:
-    generator = FreeformMask((1, 1), (12, 12), (1, 1), length=0.02, brush_width=(0.005, 0.005))
-    heights = [
-        np.ptp(np.flatnonzero(generator(400, 400, np.random.default_rng(seed)).any(1)))
-        for seed in range(20)
-    ]
-    # A segment is 11 pixels long; twelve that all went the same way would rise by about 110.
-    assert np.mean(heights) < 50
 
 
 def test_folder_masks_use_every_file_and_resize_with_nearest_neighbour(
@@ -194,27 +135,6 @@ def test_mixture_follows_its_weights() -> None:
 def test_mixture_refuses_weights_that_do_not_fit(weights: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"mask\.weights"):
         MixtureMask({"a": CenterMask(3), "b": CenterMask(4)}, weights)
-
-
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        (CenterMask, {"size": 0}),
-        (CenterMask, {"size": 10.5}),
-        (RectangleMask, {"size": (0.5, 0.2)}),
-        (RectangleMask, {"count": (0, 1)}),
-        (RectangleMask, {"margin": -1}),
-        (FreeformMask, {"strokes": (0, 2)}),
-        (FreeformMask, {"vertices": (3, 2)}),
-        (FreeformMask, {"brush_width": (0.0, 0.1)}),
-        (FreeformMask, {"length": 0}),
-    ],
-)
-def test_settings_out_of_range_are_named(
-    kind: Callable[..., MaskGenerator], settings: dict[str, object]
-) -> None:
-    with pytest.raises(ValueError, match=next(iter(settings))):
-        kind(**settings)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16", "labels"])
@@ -311,3 +231,92 @@ def test_arrays_that_are_no_mask_are_refused(mask: np.ndarray, message: str) -> 
 def test_unknown_polarity_is_named() -> None:
     with pytest.raises(ValueError, match="polarity='grey': expected white or black"):
         mask_from_array(HOLE, polarity="grey")
+
+
+def test_folder_masks_are_varied_on_request(tmp_path: Path) -> None:
+    hole = np.zeros((8, 8), dtype=bool)
+    hole[0, 1:3] = True
+    save(tmp_path / "a.png", hole)
+
+    def draws(**settings: object) -> set[bytes]:
+        generator = FolderMask(tmp_path, **settings)
+        return {generator(8, 8, np.random.default_rng(seed)).tobytes() for seed in range(100)}
+
+    turned = [np.rot90(hole, turn) for turn in range(4)]
+    assert draws() == {hole.tobytes()}
+    assert draws(rotate=True) == {mask.tobytes() for mask in turned}
+    flipped = [hole, hole[::-1], hole[:, ::-1], hole[::-1, ::-1]]
+    assert draws(flip=True) == {mask.tobytes() for mask in flipped}
+    widened = np.zeros((8, 8), dtype=bool)
+    widened[:3, :5] = True
+    assert draws(dilate=(2, 2)) == {widened.tobytes()}
+
+
+def test_folder_mask_that_dilation_would_fill_is_drawn_again(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.arange(8)[None].repeat(8, 0) < 4)
+    generator = FolderMask(tmp_path, dilate=(0, 8))
+    ratios = {generator(8, 8, np.random.default_rng(seed)).mean() for seed in range(60)}
+    assert ratios == {4 / 8, 5 / 8, 6 / 8, 7 / 8}
+
+
+def test_folder_mask_without_a_hole_is_an_error_at_once(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", np.zeros((8, 8), dtype=bool))
+    with pytest.raises(ValueError, match=r"a\.png has no hole"):
+        FolderMask(tmp_path, dilate=(1, 2))(8, 8, np.random.default_rng(0))
+
+
+def test_folder_of_the_wrong_polarity_warns(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", ~HOLE)
+    with pytest.warns(InvertedMaskWarning, match=r"covers 85% .*set mask\.polarity=black"):
+        FolderMask(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FolderMask(tmp_path, polarity="black")
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    for number in range(0, 12_000, 500):
+        save(tmp_path / f"{number:05}.png", HOLE)
+    return tmp_path
+
+
+def test_irregular_test_masks_are_chosen_by_ratio_and_border(packed: Path) -> None:
+    def names(**settings: object) -> list[str]:
+        return list(IrregularTestMask(packed, **settings).files.names())
+
+    assert len(names()) == 24
+    assert names(ratio=(0.2, 0.3)) == ["04000.png", "04500.png", "05000.png", "05500.png"]
+    assert names(ratio=(0.01, 0.1), border=True) == ["01000.png", "01500.png"]
+    assert names(ratio=(0.4, 0.6), border=False)[1:3] == ["08500.png", "10000.png"]
+    mask = IrregularTestMask(packed, polarity="white")(12, 16, np.random.default_rng(0))
+    np.testing.assert_array_equal(mask, HOLE)
+
+
+def test_irregular_test_masks_refuse_other_limits_and_files(packed: Path) -> None:
+    with pytest.raises(ValueError, match=r"ratio=\(0\.15, 0\.3\): expected two of"):
+        IrregularTestMask(packed, ratio=(0.15, 0.3))
+    save(packed / "mask_1.png", HOLE)
+    with pytest.raises(ValueError, match=r"mask_1\.png is none of the packed test masks"):
+        IrregularTestMask(packed)
+
+
+def test_irregular_test_masks_say_when_none_is_left(tmp_path: Path) -> None:
+    save(tmp_path / "00000.png", HOLE)
+    with pytest.raises(FileNotFoundError, match=r"no mask in .* ratio and border asked for"):
+        IrregularTestMask(tmp_path, border=True)
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "freeform", "mixture", "blob", "border"])
+def test_hole_ratio_is_kept_for_any_kind(generators: dict[str, MaskGenerator], kind: str) -> None:
+    ratio = (0.05, 0.2) if kind == "mixture" else (0.2, 0.5)
+    generator = HoleRatioMask(generators[kind], ratio)
+    for seed in range(50):
+        assert ratio[0] <= generator(64, 64, np.random.default_rng(seed)).mean() <= ratio[1]
+
+
+def test_hole_ratio_out_of_reach_says_what_is_in_reach() -> None:
+    with pytest.raises(ValueError, match=r"CenterMask covers 0\.5 to 0\.6 .* 0\.250 to 0\.250"):
+        HoleRatioMask(CenterMask(0.5), (0.5, 0.6))(64, 64, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="hole_ratio"):
+        HoleRatioMask(CenterMask(0.5), (0.5, 0.4))

@@ -6,21 +6,30 @@ from csa_inpaint.data.files import FileList, list_images
 from csa_inpaint.data.images import UnreadableImageError, load_image
 from csa_inpaint.data.layouts import ImageFolder, Layout, ListFiles, ShippedPhotos
 from csa_inpaint.data.masks import (
-    CenterMask,
     FolderMask,
-    FreeformMask,
+    HoleRatioMask,
+    InvertedMaskWarning,
+    IrregularTestMask,
     MaskGenerator,
     MixtureMask,
-    RectangleMask,
     SoftMaskWarning,
     load_mask,
     mask_from_array,
 )
 from csa_inpaint.data.paris_streetview import ParisStreetView
 from csa_inpaint.data.places2 import Places2
+from csa_inpaint.data.shapes import (
+    BlobMask,
+    BorderMask,
+    CenterMask,
+    FreeformMask,
+    RectangleMask,
+)
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
 
 __all__ = [
+    "BlobMask",
+    "BorderMask",
     "CelebA",
     "CelebAHQ",
     "CenterCrop",
@@ -28,8 +37,11 @@ __all__ = [
     "FileList",
     "FolderMask",
     "FreeformMask",
+    "HoleRatioMask",
     "ImageFolder",
     "InpaintingDataModule",
+    "InvertedMaskWarning",
+    "IrregularTestMask",
     "Layout",
     "ListFiles",
     "MaskGenerator",

@@ -17,7 +17,7 @@ from csa_inpaint.data.loading import (
     TrainSampler,
     collate,
 )
-from csa_inpaint.data.masks import MaskGenerator
+from csa_inpaint.data.masks import HoleRatioMask, MaskGenerator
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, to_float
 from csa_inpaint.types import Batch
 
@@ -42,6 +42,8 @@ class InpaintingDataModule(LightningDataModule):
         train_transform: which part of a picture is shown in training.
         val_transform: the same for validation and test.
         val_mask: makes the holes of validation and test; None means as in training.
+        hole_ratio: (low, high) share of the picture that holes of `mask` cover, of whatever kind
+            they are; a `val_mask` of its own is left as it is.
         upscale_small: enlarge pictures that are smaller than the view instead of refusing them.
         batch_size: images per training batch and rank; a last, incomplete batch is left out.
         val_batch_size: images per validation and test batch and rank; None means as in training.
@@ -68,6 +70,7 @@ class InpaintingDataModule(LightningDataModule):
         train_transform: Transform | None = None,
         val_transform: Transform | None = None,
         val_mask: MaskGenerator | None = None,
+        hole_ratio: tuple[float, float] | None = None,
         upscale_small: bool = False,
         batch_size: int = 8,
         val_batch_size: int | None = None,
@@ -82,12 +85,12 @@ class InpaintingDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.layout = layout
-        self.mask = mask
+        self.mask = mask if hole_ratio is None else HoleRatioMask(mask, hole_ratio)
         self.root = None if root is None else Path(root).expanduser()
         self.size = _size(size)
         self.train_transform = train_transform or RandomCrop()
         self.val_transform = val_transform or CenterCrop()
-        self.val_mask = val_mask or mask
+        self.val_mask = val_mask or self.mask
         self.upscale_small = upscale_small
         self.batch_size = _at_least(1, "batch_size", batch_size)
         self.val_batch_size = _at_least(1, "val_batch_size", val_batch_size or batch_size)

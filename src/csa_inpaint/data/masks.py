@@ -1,32 +1,37 @@
-"""Holes: generators of random masks, and mask files.
+"""What a mask is, masks from files, and how kinds of masks are combined.
 
 A mask is a boolean array (H, W); True is the hole. A generator is called with the height, the width
 and the sample's own source of randomness, and returns a mask whose hole is neither empty nor
 everything.
 """
 
-import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+import torch
+import torch.nn.functional as F
+from PIL import Image
 
-from csa_inpaint.data.files import list_images
+from csa_inpaint.data.files import FileList, list_images
 from csa_inpaint.data.images import open_image
 
 Mask = npt.NDArray[np.bool_]
 Polarity = Literal["white", "black"]
 
 # A freehand mask may come out empty or full; this many draws in a row mean that it always will.
-_MAX_DRAWS = 100
+_MAX_DRAWS = 200
 
 
 class SoftMaskWarning(UserWarning):
     """A mask has values between hole and known, which were thresholded at half."""
+
+
+class InvertedMaskWarning(UserWarning):
+    """The holes of a set of masks are so large that its polarity is probably the other one."""
 
 
 class MaskGenerator(Protocol):
@@ -45,203 +50,187 @@ class MaskGenerator(Protocol):
         """
 
 
-class CenterMask:
-    """A rectangular hole in the middle of the picture.
-
-    Args:
-        size: side of the hole, or (height, width): whole numbers are pixels, numbers below 1 a
-            fraction of the picture's side.
-    """
-
-    def __init__(self, size: float | tuple[float, float] = 0.5) -> None:
-        self.size = _pair(size)
-        for side in self.size:
-            _check_length("size", side)
-
-    def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
-        """The same mask every time."""
-        rows, columns = _pixels(self.size[0], height), _pixels(self.size[1], width)
-        if rows > height or columns > width or (rows == height and columns == width):
-            raise ValueError(
-                f"a central hole of {rows}x{columns} pixels leaves nothing of a {height}x{width} "
-                "picture: choose a smaller mask.size"
-            )
-        top, left = (height - rows) // 2, (width - columns) // 2
-        mask = np.zeros((height, width), dtype=np.bool_)
-        mask[top : top + rows, left : left + columns] = True
-        return mask
-
-
-class RectangleMask:
-    """Rectangular holes of random size at random places.
-
-    Args:
-        size: (smallest, largest) side of a rectangle; whole numbers are pixels, numbers below 1 a
-            fraction of the picture's side.
-        count: (fewest, most) rectangles; they may overlap.
-        margin: distance kept from the border, in pixels or as a fraction of the side.
-    """
-
-    def __init__(
-        self,
-        size: tuple[float, float] = (0.25, 0.5),
-        count: tuple[int, int] = (1, 1),
-        margin: float = 0,
-    ) -> None:
-        for side in size:
-            _check_length("size", side)
-        _check_range("size", size)
-        _check_counts("count", count)
-        if margin < 0:
-            raise ValueError(f"margin={margin}: expected pixels or a fraction, 0 or more")
-        self.size = size
-        self.count = count
-        self.margin = margin
-
-    def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
-        """Draw the rectangles."""
-
-        def draw() -> Mask:
-            mask = np.zeros((height, width), dtype=np.bool_)
-            for _ in range(rng.integers(self.count[0], self.count[1] + 1)):
-                top, rows = self._interval(height, rng)
-                left, columns = self._interval(width, rng)
-                mask[top : top + rows, left : left + columns] = True
-            return mask
-
-        return _draw_until_partial(draw, self)
-
-    def _interval(self, side: int, rng: np.random.Generator) -> tuple[int, int]:
-        low, high = (_pixels(length, side) for length in self.size)
-        margin = _pixels(self.margin, side) if self.margin else 0
-        room = side - 2 * margin
-        if low > room:
-            raise ValueError(
-                f"a rectangle of {low} pixels does not fit into the {room} of a side of {side} "
-                f"inside its margin of {margin}: choose a smaller mask.size or mask.margin"
-            )
-        length = int(rng.integers(low, min(high, room) + 1))
-        return margin + int(rng.integers(room - length + 1)), length
-
-
-class FreeformMask:
-    """Brush strokes as of a hand that rubs something out: the vertex-and-angle brush.
-
-    Yu et al., "Free-Form Image Inpainting with Gated Convolution" (ICCV 2019), §3.4. A stroke is a
-    chain of straight segments with round joints; successive segments turn back on each other, by
-    `angle` and by a full turn less `angle` in alternation. Lengths are relative to the picture, so
-    one setting serves every size; the defaults are that paper's values for 256×256.
-
-    Args:
-        strokes: (fewest, most) strokes.
-        vertices: (fewest, most) segments of a stroke.
-        angle: (smallest, largest) angle of a segment, in radians.
-        length: mean length of a segment, as a fraction of the picture's diagonal; its standard
-            deviation is half of that, and it is at most twice as long.
-        brush_width: (thinnest, thickest) stroke, as a fraction of the picture's short side.
-    """
-
-    def __init__(
-        self,
-        strokes: tuple[int, int] = (1, 4),
-        vertices: tuple[int, int] = (4, 12),
-        angle: tuple[float, float] = (4 / 15 * math.pi, 8 / 15 * math.pi),
-        length: float = 0.125,
-        brush_width: tuple[float, float] = (0.047, 0.157),
-    ) -> None:
-        _check_counts("strokes", strokes)
-        _check_counts("vertices", vertices)
-        _check_range("angle", angle)
-        _check_range("brush_width", brush_width)
-        if length <= 0:
-            raise ValueError(f"length={length}: expected a positive fraction of the diagonal")
-        if brush_width[0] <= 0:
-            raise ValueError(f"brush_width={brush_width}: expected positive fractions of the side")
-        self.strokes = strokes
-        self.vertices = vertices
-        self.angle = angle
-        self.length = length
-        self.brush_width = brush_width
-
-    def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
-        """Draw the strokes."""
-
-        def draw() -> Mask:
-            canvas = Image.new("L", (width, height))
-            pen = ImageDraw.Draw(canvas)
-            for _ in range(rng.integers(self.strokes[0], self.strokes[1] + 1)):
-                self._stroke(pen, height, width, rng)
-            mask = _nonzero(canvas)
-            if rng.random() < 0.5:
-                mask = mask[::-1]
-            if rng.random() < 0.5:
-                mask = mask[:, ::-1]
-            return mask
-
-        return np.ascontiguousarray(_draw_until_partial(draw, self))
-
-    def _stroke(
-        self, pen: ImageDraw.ImageDraw, height: int, width: int, rng: np.random.Generator
-    ) -> None:
-        mean_length = self.length * math.hypot(height, width)
-        brush = max(1, round(rng.uniform(*self.brush_width) * min(height, width)))
-        x, y = rng.uniform(0, width), rng.uniform(0, height)
-        points = [(x, y)]
-        low, high = self.angle
-        for segment in range(rng.integers(self.vertices[0], self.vertices[1] + 1)):
-            angle = rng.uniform(low, high)
-            if segment % 2 == 0:
-                angle = 2 * math.pi - angle
-            length = min(max(rng.normal(mean_length, mean_length / 2), 0), 2 * mean_length)
-            x = min(max(x + length * math.cos(angle), 0), width)
-            y = min(max(y + length * math.sin(angle), 0), height)
-            points.append((x, y))
-        pen.line(points, fill=1, width=brush)
-        for x, y in points:
-            pen.circle((x, y), brush / 2, fill=1)
-
-
 class FolderMask:
     """Masks from files, one at random for each picture.
 
     A mask whose size is not the picture's is resized with nearest neighbour, so that it stays
-    binary.
+    binary. A file without a hole or without a known pixel is an error; where resizing or dilating
+    makes one such, another draw follows.
 
     Args:
         root: folder of the mask files; folders below it count too.
         polarity: colour of the hole in the files, "white" or "black".
         resize: False refuses a mask of another size than the picture instead of resizing it.
+        flip: mirror at random, left and right and top and bottom.
+        rotate: turn at random by multiples of 90 degrees.
+        dilate: (least, most) pixels by which the hole is widened on each side, drawn for each mask.
 
     Raises:
         FileNotFoundError: the folder does not exist or holds no image.
-        ValueError: when called: a file has no hole, no known pixel, or another size with
-            `resize=False`.
+        ValueError: a setting is out of range; when called: a file has no hole, no known pixel, or
+            another size with `resize=False`.
+
+    Warns:
+        InvertedMaskWarning: the holes cover more than 60 % on average.
+        SoftMaskWarning: when called, once: a mask is neither black nor white everywhere.
     """
 
     def __init__(
-        self, root: Path | str | None, polarity: Polarity = "white", resize: bool = True
+        self,
+        root: Path | str | None,
+        polarity: Polarity = "white",
+        resize: bool = True,
+        flip: bool = False,
+        rotate: bool = False,
+        dilate: tuple[int, int] = (0, 0),
     ) -> None:
         if root is None:
             raise ValueError("the folder of the masks is missing: add mask.root=/path/to/masks")
         _check_polarity(polarity)
-        self.files = list_images(Path(root))
+        if not 0 <= dilate[0] <= dilate[1]:
+            raise ValueError(f"dilate={dilate}: expected (least, most) pixels, 0 or more")
+        self.files = self._select(list_images(Path(root).expanduser()))
         self.polarity: Polarity = polarity
         self.resize = resize
+        self.flip = flip
+        self.rotate = rotate
+        self.dilate = dilate
         self._warned = False
+        self._warn_if_inverted()
+
+    def _select(self, files: FileList) -> FileList:
+        """The files to use."""
+        return files
 
     def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
         """Read a random one of the files."""
-        path = self.files[int(rng.integers(len(self.files)))]
+
+        def draw() -> Mask:
+            mask = self._file(int(rng.integers(len(self.files))), height, width)
+            if self.rotate:
+                mask = np.rot90(mask, int(rng.integers(4)))
+            if self.flip and rng.random() < 0.5:
+                mask = mask[::-1]
+            if self.flip and rng.random() < 0.5:
+                mask = mask[:, ::-1]
+            if mask.shape != (height, width):
+                mask = _resize(mask, height, width)
+            if self.dilate[1] > 0:
+                mask = _dilate(mask, int(rng.integers(self.dilate[0], self.dilate[1] + 1)))
+            return mask
+
+        return np.ascontiguousarray(draw_until_partial(draw, self))
+
+    def _file(self, index: int, height: int, width: int) -> Mask:
+        path = self.files[index]
         mask, soft = _read(path, self.polarity)
         if soft and not self._warned:  # one example says it all; a folder may have thousands
             self._warned = True
             _warn_soft(str(path), soft, f" (other masks in {self.files.root} are not reported)")
-        if mask.shape != (height, width):
-            if not self.resize:
-                raise ValueError(_other_size(str(path), mask, (height, width)))
-            mask = _resize(mask, height, width)
+        if mask.shape != (height, width) and not self.resize:
+            raise ValueError(_other_size(str(path), mask, (height, width)))
         _check_partial(mask, str(path))
         return mask
+
+    def _warn_if_inverted(self) -> None:
+        indices = np.linspace(0, len(self.files) - 1, min(16, len(self.files))).astype(int)
+        ratios = []
+        for index in indices.tolist():
+            try:
+                mask, _ = _read(self.files[index], self.polarity)
+            except ValueError:
+                continue  # reported where it is used, with `data.on_bad_file` respected
+            ratios.append(float(mask.mean()))
+        if ratios and np.mean(ratios) > 0.6:
+            other = "black" if self.polarity == "white" else "white"
+            warnings.warn(
+                f"the {self.polarity} part of the masks in {self.files.root} covers "
+                f"{np.mean(ratios):.0%} on average of {len(ratios)} looked at: if the hole is the "
+                f"{other} part, set mask.polarity={other}",
+                InvertedMaskWarning,
+                stacklevel=3,
+            )
+
+
+class IrregularTestMask(FolderMask):
+    """The packed irregular test masks of Liu et al. (2018), by hole ratio and border.
+
+    The 12,000 files `00000.png …` hold 2,000 masks of each ratio in order: 0.01 to 0.1, 0.1 to 0.2,
+    and so on to 0.6; the first 1,000 of each keep away from the border. The choice goes by these
+    numbers: resized masks may miss their bin by a little.
+
+    Args:
+        root: folder of the files.
+        ratio: (low, high) hole ratios, at the limits of the bins: (0.2, 0.4) takes two bins.
+        border: True takes the masks that touch the border, False those that do not, None both.
+        **settings: as for `FolderMask`.
+    """
+
+    def __init__(
+        self,
+        root: Path | str | None,
+        ratio: tuple[float, float] = (0.01, 0.6),
+        border: bool | None = None,
+        **settings: Any,
+    ) -> None:
+        limits = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+        if not (ratio[0] in limits and ratio[1] in limits and ratio[0] < ratio[1]):
+            raise ValueError(f"ratio={ratio}: expected two of {limits}, the smaller first")
+        self.bins = range(limits.index(ratio[0]), limits.index(ratio[1]))
+        self.border = border
+        super().__init__(root, **settings)
+
+    def _select(self, files: FileList) -> FileList:
+        indices = [index for index, name in enumerate(files.names()) if self._wanted(files, name)]
+        if not indices:
+            raise FileNotFoundError(
+                f"no mask in {files.root} is of the ratio and border asked for: the packed test "
+                "set has files 00000.png to 11999.png"
+            )
+        return files.select(indices)
+
+    def _wanted(self, files: FileList, name: str) -> bool:
+        stem = Path(name).stem
+        if not (stem.isascii() and stem.isdigit() and int(stem) < 12_000):
+            raise ValueError(
+                f"{files.root / name} is none of the packed test masks 00000.png to 11999.png: use "
+                "mask=folder for other masks"
+            )
+        ratio_bin, place = divmod(int(stem), 2000)
+        return ratio_bin in self.bins and self.border in (None, place >= 1000)
+
+
+class HoleRatioMask:
+    """Masks of another generator whose hole covers a given share of the picture.
+
+    Args:
+        mask: makes the masks; it is asked again until one fits.
+        ratio: (low, high) share of the picture.
+    """
+
+    def __init__(self, mask: MaskGenerator, ratio: tuple[float, float]) -> None:
+        if not 0 <= ratio[0] < ratio[1] <= 1:
+            raise ValueError(f"hole_ratio={ratio}: expected (low, high) with 0 <= low < high <= 1")
+        self.mask = mask
+        self.ratio = ratio
+
+    def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
+        """Draw until the ratio fits.
+
+        Raises:
+            ValueError: none of many masks fits.
+        """
+        ratios = []
+        for _ in range(_MAX_DRAWS):
+            mask = self.mask(height, width, rng)
+            ratios.append(float(mask.mean()))
+            if self.ratio[0] <= ratios[-1] <= self.ratio[1]:
+                return mask
+        raise ValueError(
+            f"none of {_MAX_DRAWS} masks of {type(self.mask).__name__} covers {self.ratio[0]:g} to "
+            f"{self.ratio[1]:g} of a {height}x{width} picture, they cover {min(ratios):.3f} to "
+            f"{max(ratios):.3f}: widen hole_ratio or change the mask's own settings"
+        )
 
 
 class MixtureMask:
@@ -398,10 +387,21 @@ def _binarise(values: npt.NDArray[Any], polarity: Polarity, name: str) -> tuple[
 
 def _resize(mask: Mask, height: int, width: int) -> Mask:
     image = Image.fromarray(mask.astype(np.uint8))
-    return _nonzero(image.resize((width, height), Image.Resampling.NEAREST))
+    return nonzero(image.resize((width, height), Image.Resampling.NEAREST))
 
 
-def _nonzero(image: Image.Image) -> Mask:
+def _dilate(mask: Mask, pixels: int) -> Mask:
+    """Widen the hole by a square of 2·pixels + 1."""
+    hole = torch.from_numpy(np.ascontiguousarray(mask))[None].float()
+    side = 2 * pixels + 1  # one axis after the other: the square is separable
+    hole = F.max_pool2d(hole, (side, 1), 1, (pixels, 0))
+    hole = F.max_pool2d(hole, (1, side), 1, (0, pixels))
+    dilated: Mask = hole[0].numpy() > 0
+    return dilated
+
+
+def nonzero(image: Image.Image) -> Mask:
+    """Where a drawn picture is not black."""
     mask: Mask = np.asarray(image) != 0
     return mask
 
@@ -441,7 +441,12 @@ def _other_size(name: str, mask: Mask, size: tuple[int, int]) -> str:
     )
 
 
-def _draw_until_partial(draw: Callable[[], Mask], generator: object) -> Mask:
+def draw_until_partial(draw: Callable[[], Mask], generator: object) -> Mask:
+    """Call `draw` until its mask has a hole and a known pixel.
+
+    Raises:
+        ValueError: that does not happen; it names the settings of `generator`.
+    """
     for _ in range(_MAX_DRAWS):
         mask = draw()
         if mask.any() and not mask.all():
@@ -451,33 +456,3 @@ def _draw_until_partial(draw: Callable[[], Mask], generator: object) -> Mask:
         f"everything: its settings {vars(generator)} do not suit pictures of "
         f"{mask.shape[0]}x{mask.shape[1]} pixels"
     )
-
-
-def _pair(size: float | Sequence[float]) -> tuple[float, float]:
-    if isinstance(size, Sequence):
-        if len(size) != 2:
-            raise ValueError(f"size={size}: expected one number or (height, width)")
-        return size[0], size[1]
-    return size, size
-
-
-def _pixels(length: float, side: int) -> int:
-    return max(1, round(length * side)) if length < 1 else int(length)
-
-
-def _check_length(name: str, length: float) -> None:
-    if length <= 0 or (length >= 1 and length != int(length)):
-        raise ValueError(
-            f"{name}={length}: expected a whole number of pixels, or a fraction of the side below 1"
-        )
-
-
-def _check_range(name: str, limits: tuple[float, float]) -> None:
-    if len(limits) != 2 or limits[0] > limits[1]:
-        raise ValueError(f"{name}={limits}: expected (smallest, largest)")
-
-
-def _check_counts(name: str, limits: tuple[int, int]) -> None:
-    _check_range(name, limits)
-    if limits[0] < 1:
-        raise ValueError(f"{name}={limits}: expected whole numbers, at least 1")
