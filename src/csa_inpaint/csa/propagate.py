@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from csa_inpaint.csa import kernels
-from csa_inpaint.csa.search import in_range, normalize
+from csa_inpaint.csa.search import in_range, normalize_, triton_kernels
 
 
 def propagate(
@@ -29,8 +28,9 @@ def propagate(
 def _propagate(
     patches: Tensor, hole: Tensor, match: Tensor, cosine: bool, detach_weights: bool
 ) -> tuple[Tensor, Tensor]:
-    if patches.is_cuda and kernels.available():
-        return kernels.propagate(patches, hole, match, cosine)
+    if kernels := triton_kernels(patches):
+        generated, weights = kernels.propagate(patches, hole, match, cosine)
+        return torch.empty_like(patches, dtype=generated.dtype).copy_(generated), weights
     with torch.autocast(patches.device.type, enabled=False):
         return propagate_pytorch(patches, hole, match, cosine)
 
@@ -55,8 +55,8 @@ def _propagate_backward(
     detach_weights: bool,
 ) -> Tensor:
     arguments = (grad, patches, hole, match, generated, weights, cosine, detach_weights)
-    if patches.is_cuda and kernels.available():
-        return kernels.propagate_backward(*arguments)
+    if kernels := triton_kernels(patches):
+        return torch.empty_like(patches).copy_(kernels.propagate_backward(*arguments))
     with torch.autocast(patches.device.type, enabled=False):
         return propagate_backward_pytorch(*arguments)
 
@@ -96,10 +96,11 @@ def propagate_pytorch(
     if order.shape[1] == 0:
         return generated, weights
 
-    original = _rows(patches, order)  # (K, B, D)
+    unit = _rows(patches, order)  # (K, B, D)
+    norm = normalize_(unit, dim=2)
     matched = _rows(patches, match.gather(1, order))
-    unit, norm = normalize(original, dim=2)
-    unit_matched, norm_matched = normalize(matched, dim=2)
+    unit_matched = matched.clone()
+    norm_matched = normalize_(unit_matched, dim=2)
     d_max = (unit * unit_matched).sum(2, keepdim=True)  # (K, B, 1)
     scale = None
     if cosine:
@@ -177,15 +178,15 @@ def propagate_backward_pytorch(
         for step, before, w in _backwards(flow[1:], flow[:-1], weight[1:]):
             before.addcmul_(w, step)
         grad_matched = flow * (1 - weight)
-        return _gather_gradient(grad, patches, hole, [(best, valid, grad_matched)])
+        return _gather_gradient(grad, patches, hole, [(best, grad_matched)])
 
     previous = _rows(generated, order).roll(1, 0)
-    original = _rows(patches, order)
-    unit, norm = normalize(original, dim=2)
-    unit_matched, norm_matched = normalize(matched, dim=2)
+    unit, unit_matched = _rows(patches, order), matched.clone()
+    norm, norm_matched = normalize_(unit, dim=2), normalize_(unit_matched, dim=2)
     cosine_max = (unit * unit_matched).sum(2, keepdim=True)
     if cosine:
-        unit_previous, norm_previous = normalize(previous, dim=2)
+        unit_previous = previous.clone()
+        norm_previous = normalize_(unit_previous, dim=2)
         cosine_ad = (unit * unit_previous).sum(2, keepdim=True)
         d_ad, d_max = cosine_ad.clamp(min=0), cosine_max.clamp(min=0)
         total = d_ad + d_max
@@ -220,8 +221,8 @@ def propagate_backward_pytorch(
         patches,
         hole,
         [
-            (best, valid, flow * (1 - weight) + slope * by_matched),
-            (order, valid, slope * by_original),
+            (best, flow * (1 - weight) + slope * by_matched),
+            (order, slope * by_original),
         ],
     )
 
@@ -265,20 +266,20 @@ def _rows(patches: Tensor, index: Tensor) -> Tensor:
 
 def _scatter(patches: Tensor, index: Tensor, valid: Tensor, rows: Tensor) -> None:
     """Write rows (K, B, D) into patches (B, P, D) where they are valid."""
-    for sample, (columns, chosen, real) in enumerate(zip(patches.mT, index, valid, strict=True)):
-        columns[:, chosen[real]] = rows[real, sample].T
+    for sample, count in enumerate(valid.sum(1).tolist()):
+        columns, chosen = patches[sample].T, index[sample, :count]
+        columns.scatter_(1, chosen.expand(len(columns), -1), rows[:count, sample].T)
 
 
 def _gather_gradient(
-    grad: Tensor, patches: Tensor, hole: Tensor, parts: list[tuple[Tensor, Tensor, Tensor]]
+    grad: Tensor, patches: Tensor, hole: Tensor, parts: list[tuple[Tensor, Tensor]]
 ) -> Tensor:
     """Sum the gradient of the known patches with what the parts add at their indices."""
     result = torch.empty_like(patches)
-    for sample, columns in enumerate(result.mT):
+    for sample, (columns, count) in enumerate(zip(result.mT, hole.sum(1).tolist(), strict=True)):
         rows = grad.new_zeros(patches.shape[1:])
-        for index, valid, values in parts:
-            real = valid[sample]
-            rows.index_add_(0, index[sample][real], values[real, sample])
+        for index, values in parts:
+            rows.index_add_(0, index[sample, :count], values[:count, sample])
         columns.copy_(torch.where(hole[sample], 0, grad[sample].mT).add_(rows.T.contiguous()))
     return result
 

@@ -1,9 +1,10 @@
 """Search: the most similar known patch of each hole patch."""
 
+from importlib.util import find_spec
+from types import ModuleType
+
 import torch
 from torch import Tensor
-
-from csa_inpaint.csa import kernels
 
 # Similarities held at once, 16 MB of float32: large maps are searched in blocks of hole patches.
 BLOCK = 4 * 1024 * 1024
@@ -23,8 +24,9 @@ def search(patches: Tensor, hole: Tensor) -> Tensor:
 
 @torch.library.custom_op("csa_inpaint::search", mutates_args=())
 def _search(patches: Tensor, hole: Tensor) -> Tensor:
-    if patches.is_cuda and kernels.available():
-        return kernels.search(patches, hole)
+    if kernels := triton_kernels(patches):
+        found: Tensor = kernels.search(patches, hole)
+        return found
     with torch.autocast(patches.device.type, enabled=False):
         return search_pytorch(patches, hole)
 
@@ -36,37 +38,54 @@ def _(patches: Tensor, hole: Tensor) -> Tensor:
 
 def search_pytorch(patches: Tensor, hole: Tensor) -> Tensor:
     """Search sample by sample, so that only hole queries and known keys are ever touched."""
+    dtype = torch.promote_types(patches.dtype, torch.float32)
     match = torch.arange(hole.shape[1], device=hole.device).repeat(hole.shape[0], 1)
     for columns, is_hole, index in zip(patches.mT, hole, match, strict=True):
         queries, known = is_hole.nonzero()[:, 0], (~is_hole).nonzero()[:, 0]
         if len(queries) == 0:
             continue
-        keys, _ = normalize(columns.index_select(1, known), dim=0)  # (D, N)
+        keys = columns.index_select(1, known).to(dtype)  # (D, N)
+        normalize_(keys, dim=0)
         for block in queries.split(max(1, BLOCK // len(known))):
-            query, _ = normalize(columns.index_select(1, block), dim=0)
+            query = columns.index_select(1, block).to(dtype)
+            normalize_(query, dim=0)
             index[block] = known[(query.T @ keys).argmax(1)]
     return match
 
 
-def normalize(patches: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Scale patches to length one along a dimension; zero stays zero.
+def triton_kernels(patches: Tensor) -> ModuleType | None:
+    """The module of Triton kernels where they apply; where not, the PyTorch forms do the work.
 
-    Computed in at least float32 and for any finite length: where the squares would leave the
-    range of the dtype, the patch is first divided by its largest entry.
+    A float64 patch, or one of more numbers than a program can keep on chip, goes to PyTorch.
+    """
+    if not patches.is_cuda or patches.dtype == torch.float64 or patches.shape[2] > 16384:
+        return None
+    if find_spec("triton") is None:
+        return None
+    from csa_inpaint.csa import kernels  # Triton is optional, and slow to import
+
+    return kernels
+
+
+def normalize_(patches: Tensor, dim: int) -> Tensor:
+    """Scale patches to length one along a dimension, in place; zero stays zero.
+
+    Right for any finite length: where the squares would leave the range of the dtype, the patch is
+    first divided by its largest entry.
 
     Returns:
-        The unit patches and their lengths (that dimension kept at size one).
+        The lengths they had, that dimension kept at size one.
     """
-    patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
-    norm = (patches * patches).sum(dim, keepdim=True).sqrt()
-    extreme = ~in_range(norm)
-    if extreme.any():
-        largest = torch.where(extreme, patches.abs().amax(dim, keepdim=True), 1)
-        largest = torch.where(largest > 0, largest, 1)
-        scaled = patches / largest
-        length = (scaled * scaled).sum(dim, keepdim=True).sqrt()
-        return scaled / torch.where(length > 0, length, 1), length * largest
-    return patches / norm, norm
+    norm = (patches * patches).sum(dim, keepdim=True).sqrt_()
+    if in_range(norm).all():
+        patches /= norm
+        return norm
+    largest = patches.abs().amax(dim, keepdim=True)
+    largest = torch.where(in_range(norm) | (largest == 0), 1, largest)
+    patches /= largest
+    norm = (patches * patches).sum(dim, keepdim=True).sqrt_()
+    patches /= torch.where(norm > 0, norm, 1)
+    return norm * largest
 
 
 def in_range(norm: Tensor) -> Tensor:
