@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+EXIF_ORIENTATION = 0x0112
+
 # What Pillow's decoders raise for damaged files: of PNG chunks, of palettes, of headers cut short.
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 
 
-class UnreadableImageError(ValueError):
-    """A file that should be an image cannot be read as one; the message names it."""
+class BadImageError(ValueError):
+    """An image file cannot be used; the message names it and says why."""
+
+
+class UnreadableImageError(BadImageError):
+    """A file that should be an image cannot be read as one."""
+
+
+class SmallImageError(BadImageError):
+    """A picture has fewer pixels than the model is to see of it."""
 
 
 def load_image(path: Path | str) -> Image.Image:

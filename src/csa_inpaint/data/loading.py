@@ -1,6 +1,6 @@
 """From files to batches: reproducible by (seed, epoch, number), resumable at any batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from csa_inpaint.data.images import load_image
+from csa_inpaint.data.files import FileList
+from csa_inpaint.data.images import SmallImageError, load_image
 from csa_inpaint.data.masks import MaskGenerator
 from csa_inpaint.data.transforms import Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
@@ -46,7 +47,7 @@ class InpaintingDataset(Dataset[Sample]):
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: FileList,
         transform: Transform,
         mask: MaskGenerator,
         size: tuple[int, int],
@@ -80,20 +81,31 @@ class InpaintingDataset(Dataset[Sample]):
         picture = (image.height, image.width)
         view = self.transform(picture, self.size, view_rng)
         if not self.upscale_small:
-            _check_resolution(path, picture, view, self.size)
+            check_resolution(path, picture, view, self.size)
         mask = self.mask(*self.size, mask_rng)
         return Sample(
             to_tensor(show(image, view, self.size)), torch.from_numpy(mask)[None], str(path)
         )
 
 
-def _check_resolution(
+def check_resolution(
     path: Path, picture: tuple[int, int], view: View, size: tuple[int, int]
 ) -> None:
+    """Refuse a view that enlarges the picture.
+
+    Args:
+        path: the picture's file, for the message.
+        picture: (height, width) of the picture, in pixels.
+        view: the part of it that is shown.
+        size: (height, width) at which it is shown.
+
+    Raises:
+        SmallImageError: the view has fewer pixels than are shown.
+    """
     left, top, right, bottom = view.box
     tolerance = 1e-6  # the view's edges are rounded floats
     if bottom - top < size[0] - tolerance or right - left < size[1] - tolerance:
-        raise ValueError(
+        raise SmallImageError(
             f"{path} has {picture[0]}x{picture[1]} pixels (height x width), too few for a view of "
             f"{size[0]}x{size[1]}: choose a smaller data.size, remove the picture, or set "
             "data.upscale_small=true to enlarge small ones"

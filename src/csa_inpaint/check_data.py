@@ -1,0 +1,295 @@
+"""Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
+
+import hashlib
+import multiprocessing
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.progress import Progress
+from torchvision.utils import save_image
+
+from csa_inpaint._cli import command
+from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
+from csa_inpaint.data.images import EXIF_ORIENTATION, open_image
+from csa_inpaint.data.layouts import Split
+from csa_inpaint.data.loading import InpaintingDataset, SampleKey, check_resolution
+from csa_inpaint.data.masks import MixtureMask, SoftMaskWarning, load_mask
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+_LISTED = 10  # of many files with the same fault, these are named
+
+
+class ImageCheck(NamedTuple):
+    """What there is to know about an image file."""
+
+    path: str
+    problem: str | None
+    size: tuple[int, int]  # (height, width) of the upright picture, in pixels
+    mode: str
+    digest: bytes
+
+
+class MaskCheck(NamedTuple):
+    """What there is to know about a mask file."""
+
+    problem: str | None
+    soft: bool
+    ratio: float
+    size: tuple[int, int]
+
+
+@dataclass
+class Report:
+    """Lines to print, and what is wrong: `errors` stop a training, `remarks` do not."""
+
+    lines: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """The whole report."""
+        parts = [*self.lines]
+        parts += ["", *(f"remark: {remark}" for remark in self.remarks)] if self.remarks else []
+        parts += ["", *(f"ERROR: {error}" for error in self.errors)] if self.errors else []
+        verdict = "training would fail" if self.errors else "nothing that would stop a training"
+        return "\n".join([*parts, "", verdict])
+
+
+def check_image(path: Path) -> ImageCheck:
+    """Read an image file to its end."""
+    try:
+        content = path.read_bytes()
+        with open_image(path) as image:
+            height, width, mode = image.height, image.width, image.mode
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            # At an eighth of its size a JPEG is decoded several times faster, but read to its end.
+            image.draft("RGB", (1, 1))
+            image.load()
+    except (OSError, ValueError) as error:
+        return ImageCheck(str(path), str(error), (0, 0), "", b"")
+    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    rotated = " rotated by EXIF" if orientation != 1 else ""
+    return ImageCheck(str(path), None, size, mode + rotated, digest)
+
+
+def check_mask(job: tuple[Path, str]) -> MaskCheck:
+    """Read a mask file of the given polarity."""
+    path, polarity = job
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            mask = load_mask(path, polarity)  # type: ignore[arg-type]
+        except (OSError, ValueError) as error:
+            return MaskCheck(str(error), False, 0.0, (0, 0))
+    soft = any(issubclass(warning.category, SoftMaskWarning) for warning in caught)
+    return MaskCheck(None, soft, float(mask.mean()), (mask.shape[0], mask.shape[1]))
+
+
+def check(
+    data: InpaintingDataModule, folder: Path, workers: int | None, samples: int, masks: int
+) -> Report:
+    """Look through the images of all splits, the mask files and the masks as they are drawn.
+
+    Args:
+        data: the data module of the training.
+        folder: where the picture sheet is written.
+        workers: processes that read files; None for one on each core.
+        samples: pictures on the sheet.
+        masks: masks that are drawn for the histogram of hole ratios.
+    """
+    report = Report([f"{type(data.layout).__name__}, root {data.root}"])
+    datasets: dict[Split, InpaintingDataset] = {}
+    splits: tuple[Split, ...] = ("train", "val", "test")
+    for split in splits:
+        if split == "test" and data.test_split != "test":
+            continue
+        try:
+            datasets[split] = data.dataset(split)
+        except (OSError, ValueError) as error:
+            report.errors.append(f"{split}: {error}")
+    seen: dict[bytes, tuple[str, str]] = {}
+    with multiprocessing.Pool(workers or os.cpu_count() or 1) as pool:
+
+        def parallel(
+            task: Callable[[Input], Output], inputs: Sequence[Input], title: str
+        ) -> Iterator[Output]:
+            with Progress() as progress:
+                yield from progress.track(
+                    pool.imap(task, inputs, chunksize=16), total=len(inputs), description=title
+                )
+
+        for split, dataset in datasets.items():
+            results = parallel(check_image, dataset.files, split)
+            _check_split(report, data, split, dataset, results, seen)
+        for generator in _folders(data.mask, data.val_mask):
+            jobs = [(path, generator.polarity) for path in generator.files]
+            _check_mask_files(report, generator, list(parallel(check_mask, jobs, "mask files")))
+    if "train" in datasets and not report.errors:
+        _check_training(report, data, folder, samples, masks)
+    return report
+
+
+def _check_split(
+    report: Report,
+    data: InpaintingDataModule,
+    split: Split,
+    dataset: InpaintingDataset,
+    results: Iterable[ImageCheck],
+    seen: dict[bytes, tuple[str, str]],
+) -> None:
+    official = data.layout.counts.get(split)
+    count = len(dataset.files)
+    report.lines.append(f"\n{split}: {count} images in {dataset.files.root}")
+    if official is not None and official != count:
+        report.remarks.append(f"{split} has {count} images, officially there are {official}")
+    sizes: Counter[tuple[int, int]] = Counter()
+    modes: Counter[str] = Counter()
+    problems, small, twins = [], [], []
+    rng = np.random.default_rng(0)
+    for result in results:
+        if result.problem is not None:
+            problems.append(result.problem)
+            continue
+        sizes[result.size] += 1
+        modes[result.mode] += 1
+        try:
+            view = dataset.transform(result.size, dataset.size, rng)
+            if not dataset.upscale_small:
+                check_resolution(Path(result.path), result.size, view, dataset.size)
+        except ValueError as error:
+            small.append(str(error))
+        first_split, first_path = seen.setdefault(result.digest, (split, result.path))
+        if first_split != split:
+            twins.append(f"{result.path} is {first_path} of {first_split}")
+    if sizes:
+        heights, widths = zip(*sizes, strict=True)
+        report.lines += [
+            f"  sizes: {_common(sizes)}",
+            f"  height {min(heights)} to {max(heights)}, width {min(widths)} to {max(widths)}",
+            f"  colour: {', '.join(f'{mode} {number}' for mode, number in modes.most_common())}",
+        ]
+    _name_some(report.errors, f"{split}: unreadable", problems)
+    _name_some(report.errors, f"{split}: too small", small)
+    _name_some(report.remarks, f"{split}: the same file in two splits", twins)
+
+
+def _check_mask_files(report: Report, generator: FolderMask, results: list[MaskCheck]) -> None:
+    good = [result for result in results if result.problem is None]
+    sizes = Counter(result.size for result in good)
+    report.lines.append(f"\nmask files: {len(results)} in {generator.files.root}")
+    if good:
+        ratios = [result.ratio for result in good]
+        report.lines += [
+            f"  sizes: {_common(sizes)}",
+            f"  hole ({generator.polarity}) of {np.mean(ratios):.0%} of the picture on average",
+            *_histogram(ratios),
+        ]
+        if np.mean(ratios) > 0.6:
+            report.remarks.append(
+                f"the holes of the masks in {generator.files.root} are so large that polarity="
+                f"{generator.polarity} is probably the wrong one"
+            )
+    soft = sum(result.soft for result in good)
+    if soft:
+        report.remarks.append(
+            f"{soft} of {len(results)} mask files have soft edges, which are thresholded at half"
+        )
+    problems = [result.problem for result in results if result.problem is not None]
+    _name_some(report.errors, "mask files", problems)
+
+
+def _check_training(
+    report: Report, data: InpaintingDataModule, folder: Path, samples: int, masks: int
+) -> None:
+    dataset = data.dataset("train")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SoftMaskWarning)  # counted above, file by file
+            ratios = [
+                float(dataset.mask(*dataset.size, np.random.default_rng([data.seed, i])).mean())
+                for i in range(masks)
+            ]
+            shown = [dataset[SampleKey(i % len(dataset), 0)] for i in range(samples)]
+        data.train_dataloader()
+    except (OSError, ValueError) as error:
+        report.errors.append(f"train: {error}")
+        return
+    height, width = dataset.size
+    report.lines += [f"\nmasks as drawn for {height}x{width}: {masks}", *_histogram(ratios)]
+    pictures = torch.stack([sample.image / 255 for sample in shown])
+    holes = torch.stack([sample.mask for sample in shown])
+    sheet = folder / "samples.png"
+    # White holes, and beside each picture the whole of it.
+    pairs = torch.stack([pictures.masked_fill(holes, 1.0), pictures], dim=1).flatten(0, 1)
+    save_image(pairs, sheet, nrow=8, pad_value=0.5)
+    report.lines.append(f"\n{samples} samples as the model sees them: {sheet}")
+
+
+def _folders(*generators: MaskGenerator) -> Iterator[FolderMask]:
+    """The mask folders that generators read from, each once."""
+    pending, done = list(generators), set()
+    while pending:
+        generator = pending.pop()
+        if id(generator) in done:
+            continue
+        done.add(id(generator))
+        if isinstance(generator, FolderMask):
+            yield generator
+        elif isinstance(generator, HoleRatioMask):
+            pending.append(generator.mask)
+        elif isinstance(generator, MixtureMask):
+            pending += generator.kinds.values()
+
+
+def _common(sizes: Counter[tuple[int, int]]) -> str:
+    named = [f"{height}x{width} ({count})" for (height, width), count in sizes.most_common(5)]
+    rest = len(sizes) - len(named)
+    return ", ".join(named) + (f" and {rest} more" if rest else "") + " (height x width)"
+
+
+def _histogram(ratios: list[float]) -> list[str]:
+    counts, edges = np.histogram(ratios, bins=10, range=(0, 1))
+    longest = max(int(counts.max()), 1)
+    return [
+        f"  {low:3.0%} to {low + 0.1:4.0%} of the picture {count:7d} "
+        f"{'#' * (40 * count // longest)}"
+        for low, count in zip(edges[:-1].tolist(), counts.tolist(), strict=True)
+        if count
+    ]
+
+
+def _name_some(into: list[str], what: str, messages: list[str]) -> None:
+    if messages:
+        more = len(messages) - _LISTED
+        lines = [*messages[:_LISTED], *([f"and {more} more"] if more > 0 else [])]
+        into.append(f"{what}: {len(messages)} files\n  " + "\n  ".join(lines))
+
+
+@command("check_data")
+def main(cfg: DictConfig) -> None:
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    data: InpaintingDataModule = instantiate(cfg.data, _convert_="all")
+    report = check(data, folder, cfg.workers, cfg.samples, cfg.masks)
+    (folder / "report.txt").write_text(report.text() + "\n", encoding="utf-8")
+    print(report.text())
+    print(f"This report: {folder / 'report.txt'}")
+    if report.errors:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""The report on a data set: what it finds, and whether it says that training would fail."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from csa_inpaint.check_data import Report, check
+from csa_inpaint.data import (
+    CelebA,
+    CenterMask,
+    FolderMask,
+    HoleRatioMask,
+    ImageFolder,
+    InpaintingDataModule,
+    MixtureMask,
+    RectangleMask,
+)
+
+MakeImages = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def root(tmp_path: Path, make_images: MakeImages) -> Path:
+    root = tmp_path / "images"
+    make_images(root, [f"train/{index}.jpg" for index in range(4)] + ["val/4.jpg", "val/5.png"])
+    return root
+
+
+def report_on(root: Path, mask: object = None, **settings: object) -> Report:
+    settings = {"size": 16, "batch_size": 2, **settings}
+    data = InpaintingDataModule(ImageFolder(), mask or RectangleMask(), root, **settings)
+    return check(data, root.parent, workers=1, samples=4, masks=20)
+
+
+def test_good_data_is_described_and_shown(root: Path) -> None:
+    report = report_on(root)
+    assert not report.errors
+    assert not report.remarks
+    text = report.text()
+    assert "train: 4 images" in text
+    assert "24x20 (4)" in text
+    assert "masks as drawn for 16x16: 20" in text
+    assert text.endswith("nothing that would stop a training")
+    with Image.open(root.parent / "samples.png") as sheet:
+        assert sheet.size == (8 * 18 + 2, 18 + 2)
+
+
+def test_unreadable_images_are_listed(root: Path) -> None:
+    (root / "train" / "0.jpg").write_bytes(b"")
+    cut = (root / "val" / "5.png").read_bytes()[:-30]
+    (root / "val" / "5.png").write_bytes(cut)
+    report = report_on(root)
+    assert len(report.errors) == 2
+    assert "train: unreadable: 1 files" in report.errors[0]
+    assert "0.jpg is empty" in report.errors[0]
+    assert "5.png cannot be decoded" in report.errors[1]
+    assert report.text().endswith("training would fail")
+
+
+def test_truncated_jpeg_is_found_although_it_is_read_at_reduced_size(root: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    path = root / "train" / "noise.jpg"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    (error,) = report_on(root).errors
+    assert "noise.jpg cannot be decoded" in error
+
+
+def test_small_images_are_errors_unless_enlarged(root: Path, make_images: MakeImages) -> None:
+    make_images(root, ["train/small.png"], (10, 40))
+    (error,) = report_on(root).errors
+    assert "too small: 1 files" in error
+    assert "small.png has 10x40" in error
+    assert not report_on(root, upscale_small=True).errors
+
+
+def test_exif_and_modes_are_reported(root: Path, make_images: MakeImages) -> None:
+    (path,) = make_images(root, ["train/turned.jpg"], (18, 30))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        image.convert("L").save(path, exif=exif)
+    report = report_on(root)
+    assert not report.errors
+    assert "30x18 (1)" in report.text()
+    assert "L rotated by EXIF 1" in report.text()
+
+
+def test_same_file_in_two_splits_is_a_remark(root: Path) -> None:
+    shutil.copy(root / "train" / "2.jpg", root / "val" / "copy.jpg")
+    report = report_on(root)
+    assert not report.errors
+    (remark,) = report.remarks
+    assert "copy.jpg is" in remark
+    assert "2.jpg of train" in remark
+
+
+def test_many_faults_are_not_all_listed(root: Path) -> None:
+    for index in range(13):
+        (root / "train" / f"bad{index:02}.jpg").touch()
+    (error,) = report_on(root).errors
+    assert error.count("is empty") == 10
+    assert "13 files" in error
+    assert "and 3 more" in error
+
+
+def test_wrong_root_is_an_error(tmp_path: Path) -> None:
+    report = report_on(tmp_path / "nowhere")
+    assert len(report.errors) == 2
+    assert "does not exist" in report.errors[0]
+
+
+def test_official_counts_are_compared(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "celeba/img_align_celeba", ["1.jpg", "2.jpg", "3.jpg"])
+    (tmp_path / "celeba/list_eval_partition.txt").write_text("1.jpg 0\n2.jpg 1\n3.jpg 2\n")
+    data = InpaintingDataModule(
+        CelebA(), CenterMask(), tmp_path / "celeba", 16, batch_size=1, test_split="test"
+    )
+    report = check(data, tmp_path, workers=1, samples=1, masks=1)
+    assert not report.errors
+    assert report.remarks[0] == "train has 1 images, officially there are 162770"
+    assert len(report.remarks) == 3
+
+
+def test_mask_files_are_checked_wherever_they_are_used(root: Path) -> None:
+    folder = root.parent / "masks"
+    folder.mkdir()
+    hole = np.zeros((16, 16), dtype=np.uint8)
+    hole[4:8, 4:8] = 255
+    for index in range(3):
+        Image.fromarray(hole).save(folder / f"{index}.png")
+    mixture = MixtureMask({"files": FolderMask(folder), "drawn": CenterMask()})
+    report = report_on(root, HoleRatioMask(mixture, (0.01, 0.5)))
+    assert not report.errors
+    assert "mask files: 3 in" in report.text()
+    assert "hole (white) of 6% of the picture on average" in report.text()
+
+    Image.fromarray(np.zeros((16, 16), dtype=np.uint8)).save(folder / "no_hole.png")
+    Image.fromarray(hole // 3).save(folder / "soft.png")
+    (folder / "text.png").write_text("no image")
+    report = report_on(root, FolderMask(folder))
+    (error,) = report.errors
+    assert "mask files: 3 files" in error  # the soft one lies below half everywhere
+    for name in ("no_hole.png has no hole", "text.png is not an image", "soft.png has no hole"):
+        assert name in error
+
+
+def test_soft_and_inverted_mask_files_are_remarks(root: Path) -> None:
+    folder = root.parent / "masks"
+    folder.mkdir()
+    known = np.full((16, 16), 250, dtype=np.uint8)
+    known[4:8, 4:8] = 0
+    Image.fromarray(known).save(folder / "a.png")
+    with pytest.warns(UserWarning, match="polarity"):
+        masks = FolderMask(folder)
+    report = report_on(root, masks)
+    assert not report.errors
+    inverted, soft = report.remarks
+    assert "polarity=white is probably the wrong one" in inverted
+    assert "1 of 1 mask files have soft edges" in soft
+
+
+def test_masks_that_do_not_fit_are_an_error(root: Path) -> None:
+    (error,) = report_on(root, CenterMask(16)).errors
+    assert "leaves nothing of a 16x16" in error
+    (error,) = report_on(root, batch_size=9).errors
+    assert "do not fill one batch of 9" in error
+
+
+@pytest.mark.parametrize(("break_it", "status"), [(False, 0), (True, 1)])
+def test_command_ends_with_a_status(root: Path, break_it: bool, status: int) -> None:
+    if break_it:
+        (root / "train" / "0.jpg").touch()
+        (root / "train" / "0.jpg").write_bytes(b"")
+    overrides = [f"data.root={root}", "data.size=16", "data.batch_size=2", "workers=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "csa_inpaint.check_data", "data=folder", *overrides],
+        cwd=root.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    assert ("training would fail" in done.stdout) == break_it
+    (report,) = root.parent.glob("runs/check_data/*/report.txt")
+    assert report.read_text() in done.stdout
