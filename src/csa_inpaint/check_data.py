@@ -21,7 +21,7 @@ from torchvision.utils import save_image
 
 from csa_inpaint._cli import command
 from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
-from csa_inpaint.data.images import EXIF_ORIENTATION, open_image
+from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image, upright_size
 from csa_inpaint.data.layouts import Split
 from csa_inpaint.data.loading import InpaintingDataset, SampleKey, check_resolution
 from csa_inpaint.data.masks import MixtureMask, SoftMaskWarning, load_mask
@@ -72,15 +72,14 @@ def check_image(path: Path) -> ImageCheck:
     """Read an image file to its end."""
     try:
         content = path.read_bytes()
-        with open_image(path) as image:
-            height, width, mode = image.height, image.width, image.mode
+        with open_image(path) as image, naming(path):
+            size, mode = upright_size(image), image.mode
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
             # At an eighth of its size a JPEG is decoded several times faster, but read to its end.
             image.draft("RGB", (1, 1))
             image.load()
     except (OSError, ValueError) as error:
         return ImageCheck(str(path), str(error), (0, 0), "", b"")
-    size = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     digest = hashlib.blake2b(content, digest_size=16).digest()
     rotated = " rotated by EXIF" if orientation != 1 else ""
     return ImageCheck(str(path), None, size, mode + rotated, digest)

@@ -8,10 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from csa_inpaint.data import ImageFolder, InpaintingDataModule, RectangleMask
+from csa_inpaint.data import (
+    CenterCrop,
+    ImageFolder,
+    InpaintingDataModule,
+    RectangleMask,
+    load_image,
+    to_float,
+)
+from csa_inpaint.data.images import decode_at_least, open_image
 from csa_inpaint.data.loading import EvaluationSampler, SampleKey, TrainSampler
+from csa_inpaint.data.transforms import show
 from csa_inpaint.types import Batch
 
 Seen = tuple[int, list[str], str, str]  # epoch, paths, digest of the masks, digest of the images
@@ -62,8 +72,8 @@ class SaveAt(Callback):
 
 
 def data(root: Path, **settings: object) -> InpaintingDataModule:
-    settings = {"num_workers": 0, "batch_size": 2, "repeats": 2, "seed": 5, **settings}
-    return InpaintingDataModule(ImageFolder(), RectangleMask(), root, size=16, **settings)
+    settings = {"size": 16, "batch_size": 2, "repeats": 2, "seed": 5, **settings}
+    return InpaintingDataModule(ImageFolder(), RectangleMask(), root, **settings)
 
 
 def trainer(tmp_path: Path, epochs: int, **settings: object) -> Trainer:
@@ -271,14 +281,45 @@ def test_more_ranks_than_samples_still_give_each_rank_one() -> None:
     assert [len(list(EvaluationSampler(2, rank, 5))) for rank in range(5)] == [1] * 5
 
 
+def smooth(height: int, width: int) -> Image.Image:
+    """A picture with detail at every scale but the finest, as photographs have it."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8))
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("size", [32, 60, 200])
+def test_decoding_at_reduced_size_gives_nearly_the_same_picture(
+    tmp_path: Path, orientation: int, size: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for split in ("train", "val"):
+        (tmp_path / split).mkdir()
+        smooth(400, 520).save(tmp_path / split / "a.jpg", quality=95, exif=exif)
+    sample = data(tmp_path, size=size).dataset("val")[SampleKey(0, 0)]
+    upright = load_image(tmp_path / "val" / "a.jpg")
+    view = CenterCrop()((upright.height, upright.width), (size, size), np.random.default_rng(0))
+    exact = np.asarray(show(upright, view, (size, size))).astype(float)
+    error = np.asarray(sample.image).transpose(1, 2, 0) - exact
+    assert 10 * np.log10(255**2 / max(np.mean(error**2), 1e-9)) > 38
+
+
+def test_decoding_at_reduced_size_is_used_where_it_saves(tmp_path: Path) -> None:
+    smooth(400, 520).save(tmp_path / "a.jpg")
+    with open_image(tmp_path / "a.jpg") as image:
+        assert decode_at_least(image, 0.3).size == (260, 200)
+    with open_image(tmp_path / "a.jpg") as image:
+        assert decode_at_least(image, 0.51).size == (520, 400)
+
+
 def test_too_few_images_for_a_batch_names_the_settings(photos: Path) -> None:
     with pytest.raises(ValueError, match=r"do not fill one batch of 16.*data\.batch_size"):
         data(photos, batch_size=16).train_dataloader()
 
 
 def test_float_batches_span_minus_one_to_one() -> None:
-    from csa_inpaint.data import to_float
-
     image = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
     batch = to_float(Batch(image, torch.ones(1, 1, 1, 1, dtype=torch.bool), ["a"]))
     np.testing.assert_allclose(batch.image.flatten(), [-1, -0.6, 1], atol=1e-6)

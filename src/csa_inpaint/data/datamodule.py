@@ -1,25 +1,30 @@
 """The data module: images with masks for training, validation and test."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
 
 from csa_inpaint.data.layouts import Layout, Split
 from csa_inpaint.data.loading import (
+    BadFile,
+    BatchLoader,
     EvaluationSampler,
     InpaintingDataset,
     ResumableDataLoader,
-    Sample,
     TrainSampler,
-    collate,
 )
 from csa_inpaint.data.masks import HoleRatioMask, MaskGenerator
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, to_float
 from csa_inpaint.types import Batch
+
+# Share of bad files above which skipping them would hide that something is wrong.
+_MOST_BAD = 0.01
+
+_log = logging.getLogger(__name__)
 
 
 class InpaintingDataModule(LightningDataModule):
@@ -56,6 +61,9 @@ class InpaintingDataModule(LightningDataModule):
         val_seed: decides the masks of validation and test; not the training seed, so that runs with
             different seeds are judged on the same holes.
         test_split: the split that `trainer.test` uses: "test" where the dataset has one.
+        on_bad_file: what to do with a training image that is missing, unreadable or too small:
+            "error" stops, "skip" takes another image, logs the file and lists all at the end, and
+            stops when they are more than 1 % of the images. Validation and test always stop.
 
     Raises:
         ValueError: a setting is out of range; in `setup`: the layout does not fit `root`.
@@ -82,6 +90,7 @@ class InpaintingDataModule(LightningDataModule):
         seed: int = 0,
         val_seed: int = 0,
         test_split: Split = "val",
+        on_bad_file: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -102,6 +111,11 @@ class InpaintingDataModule(LightningDataModule):
         self.seed = _at_least(0, "seed", seed)
         self.val_seed = _at_least(0, "val_seed", val_seed)
         self.test_split = test_split
+        if on_bad_file not in ("error", "skip"):
+            raise ValueError(f"data.on_bad_file={on_bad_file}: expected error or skip")
+        self.on_bad_file = on_bad_file
+        self.bad_files: dict[str, str] = {}
+        """Path of each training image that was passed over, and why."""
         self._datasets: dict[Split, InpaintingDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -137,6 +151,7 @@ class InpaintingDataModule(LightningDataModule):
             )
         return ResumableDataLoader(
             dataset,
+            self._report,
             sampler,
             self._batches_done,
             batch_size=self.batch_size,
@@ -144,11 +159,11 @@ class InpaintingDataModule(LightningDataModule):
             **self._loader_settings(),
         )
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> BatchLoader:
         """Batches of the validation split, the same every time."""
         return self._evaluation_loader("val")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> BatchLoader:
         """Batches of `test_split`, the same every time."""
         return self._evaluation_loader(self.test_split)
 
@@ -160,6 +175,24 @@ class InpaintingDataModule(LightningDataModule):
         dtype = torch.float32 if module is None else module.dtype
         return to_float(batch, dtype if isinstance(dtype, torch.dtype) else torch.float32)
 
+    def teardown(self, stage: str | None = None) -> None:
+        """List the files that were passed over."""
+        if self.bad_files:
+            listing = "\n".join(f"  {reason}" for reason in self.bad_files.values())
+            _log.warning("%d training images were passed over:\n%s", len(self.bad_files), listing)
+
+    def _report(self, bad: BadFile) -> None:
+        if bad.path in self.bad_files:
+            return
+        self.bad_files[bad.path] = bad.reason
+        _log.warning("passed over (data.on_bad_file=skip): %s", bad.reason)
+        count, total = len(self.bad_files), len(self.dataset("train").files)
+        if count > _MOST_BAD * total:
+            raise ValueError(
+                f"{count} of {total} training images are bad, more than {_MOST_BAD:.0%}, the last "
+                f"being: {bad.reason}. python -m csa_inpaint.check_data lists them all"
+            )
+
     def _dataset(self, split: Split) -> InpaintingDataset:
         train = split == "train"
         return InpaintingDataset(
@@ -170,12 +203,14 @@ class InpaintingDataModule(LightningDataModule):
             self.seed if train else self.val_seed,
             self.repeats if train else 1,
             self.upscale_small,
+            skip_bad_files=train and self.on_bad_file == "skip",
         )
 
-    def _evaluation_loader(self, split: Split) -> DataLoader[Sample]:
+    def _evaluation_loader(self, split: Split) -> BatchLoader:
         dataset = self.dataset(split)
-        return DataLoader(
+        return BatchLoader(
             dataset,
+            self._report,
             sampler=EvaluationSampler(len(dataset), *self._rank()),
             batch_size=self.val_batch_size,
             **self._loader_settings(),
@@ -186,7 +221,6 @@ class InpaintingDataModule(LightningDataModule):
         return {
             "num_workers": self.num_workers,
             "pin_memory": self.pin_memory,
-            "collate_fn": collate,
             "persistent_workers": self.persistent_workers and workers,
             "prefetch_factor": self.prefetch_factor if workers else None,
         }

@@ -1,5 +1,6 @@
 """Image files to upright 8-bit RGB pictures."""
 
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,34 +41,69 @@ def load_image(path: Path | str) -> Image.Image:
         UnreadableImageError: the file is empty, no image, truncated or too large to be decoded
             safely.
     """
-    with open_image(path) as image:
+    with open_image(path) as image, naming(path):
         return to_rgb(image)
 
 
-@contextmanager
-def open_image(path: Path | str) -> Iterator[Image.Image]:
-    """Open an image file, its pixels not decoded yet.
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) in pixels that a picture has once its EXIF orientation is applied."""
+    turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
 
-    The block is for decoding alone: every failure in it is reported as one of the file.
+
+def decode_at_least(image: Image.Image, scale: float) -> Image.Image:
+    """The picture upright, RGB and 8-bit, perhaps smaller, but not below `scale` times its size.
+
+    JPEG holds a picture as frequencies of 8x8 blocks, of which a decoder can leave out the high
+    ones: a half, a quarter or an eighth of the size costs a fraction of the time.
+
+    Args:
+        image: an opened picture, its pixels not decoded yet.
+        scale: the smallest scale that is wanted, up to 1.
+    """
+    if image.format == "JPEG" and scale <= 0.5:
+        wanted = math.ceil(image.width * scale), math.ceil(image.height * scale)
+        image.draft(None, wanted)
+    return to_rgb(image)
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """Open an image file, its pixels not decoded yet; close it, or use it in a `with` statement.
 
     Raises:
         FileNotFoundError: no such file.
-        UnreadableImageError: the file is empty, no image, truncated or too large to be decoded
-            safely.
+        UnreadableImageError: the file is empty, no image, or too large to be decoded safely.
     """
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; an image file is needed")
+    with naming(path):
+        image = Image.open(path)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        image.close()
+        raise UnreadableImageError(
+            f"{path} has {image.width}x{image.height} pixels, more than the {limit} that are "
+            "decoded: it may be a decompression bomb. Remove it or scale it down "
+            "(PIL.Image.MAX_IMAGE_PIXELS sets the limit)"
+        )
+    return image
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """What Pillow raises while it reads an image file, as an error that names the file.
+
+    The block is for reading alone: every failure in it is reported as one of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        PermissionError: the file may not be read.
+        UnreadableImageError: the file is empty, no image, truncated or damaged.
+    """
+    path = Path(path)
     try:
-        with Image.open(path) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                raise UnreadableImageError(
-                    f"{path} has {image.width}x{image.height} pixels, more than the {limit} that "
-                    "are decoded: it may be a decompression bomb. Remove it or scale it down "
-                    "(PIL.Image.MAX_IMAGE_PIXELS sets the limit)"
-                )
-            yield image
+        yield
     except FileNotFoundError:
         raise FileNotFoundError(f"the image {path} does not exist: check the path") from None
     except PermissionError as error:
@@ -76,8 +112,6 @@ def open_image(path: Path | str) -> Iterator[Image.Image]:
         raise UnreadableImageError(
             f"{path} is far too large to be decoded ({error}): remove it or scale it down"
         ) from error
-    except UnreadableImageError:
-        raise
     except UnidentifiedImageError as error:
         reason = "is empty (0 bytes)" if path.stat().st_size == 0 else "is not an image"
         raise UnreadableImageError(

@@ -6,13 +6,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from csa_inpaint.data.files import FileList
-from csa_inpaint.data.images import SmallImageError, load_image
+from csa_inpaint.data.images import (
+    BadImageError,
+    SmallImageError,
+    decode_at_least,
+    naming,
+    open_image,
+    upright_size,
+)
 from csa_inpaint.data.masks import MaskGenerator
 from csa_inpaint.data.transforms import Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
+
+# Decoding at reduced size keeps this many times the pixels that are shown, for resizing to smooth.
+_DECODE_RESERVE = 1.5
+
+# So many bad files in a row mean that the data set is at fault.
+_MAX_SKIPS = 20
 
 
 class SampleKey(NamedTuple):
@@ -22,12 +36,27 @@ class SampleKey(NamedTuple):
     epoch: int
 
 
+class BadFile(NamedTuple):
+    """An image file that was passed over, and why."""
+
+    path: str
+    reason: str
+
+
 class Sample(NamedTuple):
     """One picture with its mask, in bytes; `transforms.to_float` follows on the device."""
 
     image: torch.Tensor  # (3, H, W) uint8
     mask: torch.Tensor  # (1, H, W) bool, True in the hole
     path: str
+    skipped: tuple[BadFile, ...]  # files whose place this one takes
+
+
+class Loaded(NamedTuple):
+    """What a worker sends: a batch, and the files that were passed over for it."""
+
+    batch: Batch
+    skipped: list[BadFile]
 
 
 class InpaintingDataset(Dataset[Sample]):
@@ -43,6 +72,8 @@ class InpaintingDataset(Dataset[Sample]):
         seed: start of every random choice, 0 or more.
         repeats: passes over the files in one epoch, each with other crops and masks.
         upscale_small: enlarge pictures that are smaller than the crop instead of refusing them.
+        skip_bad_files: put another file, chosen at random, in the place of one that is missing,
+            unreadable or too small; the sample says so.
     """
 
     def __init__(
@@ -54,6 +85,7 @@ class InpaintingDataset(Dataset[Sample]):
         seed: int,
         repeats: int = 1,
         upscale_small: bool = False,
+        skip_bad_files: bool = False,
     ) -> None:
         self.files = files
         self.transform = transform
@@ -62,6 +94,7 @@ class InpaintingDataset(Dataset[Sample]):
         self.seed = seed
         self.repeats = repeats
         self.upscale_small = upscale_small
+        self.skip_bad_files = skip_bad_files
 
     def __len__(self) -> int:
         return len(self.files) * self.repeats
@@ -73,19 +106,35 @@ class InpaintingDataset(Dataset[Sample]):
             ValueError: the file is unreadable or too small, or a mask cannot be made; it names the
                 file.
         """
-        path = self.files[key.number % len(self.files)]
-        # Two streams: another kind of mask leaves the crops as they were.
-        view_rng = np.random.default_rng([self.seed, key.epoch, key.number, 0])
-        mask_rng = np.random.default_rng([self.seed, key.epoch, key.number, 1])
-        image = load_image(path)
-        picture = (image.height, image.width)
-        view = self.transform(picture, self.size, view_rng)
-        if not self.upscale_small:
-            check_resolution(path, picture, view, self.size)
-        mask = self.mask(*self.size, mask_rng)
-        return Sample(
-            to_tensor(show(image, view, self.size)), torch.from_numpy(mask)[None], str(path)
+        # Streams of their own: another kind of mask leaves the crops as they were.
+        view_rng, mask_rng, other_rng = (
+            np.random.default_rng([self.seed, key.epoch, key.number, stream]) for stream in range(3)
         )
+        index = key.number % len(self.files)
+        skipped: list[BadFile] = []
+        while True:
+            path = self.files[index]
+            try:
+                image = self._image(path, view_rng)
+                break
+            except (BadImageError, FileNotFoundError) as error:
+                if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
+                    raise
+                skipped.append(BadFile(str(path), str(error)))
+                index = int(other_rng.integers(len(self.files)))
+        mask = torch.from_numpy(self.mask(*self.size, mask_rng))[None]
+        return Sample(to_tensor(image), mask, str(path), tuple(skipped))
+
+    def _image(self, path: Path, rng: np.random.Generator) -> Image.Image:
+        with open_image(path) as opened:
+            with naming(path):
+                picture = upright_size(opened)
+            view = self.transform(picture, self.size, rng)
+            if not self.upscale_small:
+                check_resolution(path, picture, view, self.size)
+            with naming(path):
+                image = decode_at_least(opened, _DECODE_RESERVE * view.scale(self.size))
+        return show(image, view.on(picture, image), self.size)
 
 
 def check_resolution(
@@ -191,7 +240,29 @@ def _share(
     return np.resize(order, length)[rank::world_size]
 
 
-class ResumableDataLoader(DataLoader[Sample]):
+class BatchLoader(DataLoader[Sample]):
+    """A loader of batches that reports the files its workers passed over.
+
+    Args:
+        dataset: the samples.
+        report: called in the main process for each file that was passed over.
+        **settings: further arguments of `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self, dataset: InpaintingDataset, report: Callable[[BadFile], None], **settings: Any
+    ) -> None:
+        super().__init__(dataset, collate_fn=collate, **settings)
+        self._report = report
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for loaded in super().__iter__():
+            for bad in loaded.skipped:
+                self._report(bad)
+            yield loaded.batch
+
+
+class ResumableDataLoader(BatchLoader):
     """A loader that continues within an epoch, at the batch after the last one trained on.
 
     Lightning counts the batches that training has finished (not those that workers prefetched) and
@@ -201,6 +272,7 @@ class ResumableDataLoader(DataLoader[Sample]):
 
     Args:
         dataset: the samples.
+        report: called in the main process for each file that was passed over.
         sampler: their order.
         batches_done: the batches of the current epoch that a resumed training has behind it.
         **settings: further arguments of `torch.utils.data.DataLoader`; `batch_size` is needed.
@@ -209,11 +281,12 @@ class ResumableDataLoader(DataLoader[Sample]):
     def __init__(
         self,
         dataset: InpaintingDataset,
+        report: Callable[[BadFile], None],
         sampler: TrainSampler,
         batches_done: Callable[[], int],
         **settings: Any,
     ) -> None:
-        super().__init__(dataset, sampler=sampler, **settings)
+        super().__init__(dataset, report, sampler=sampler, **settings)
         self._order = sampler
         self._batches_done = batches_done
         self._restored: dict[str, int] | None = None
@@ -264,12 +337,13 @@ class ResumableDataLoader(DataLoader[Sample]):
             )
 
 
-def collate(samples: list[Sample]) -> Batch:
+def collate(samples: list[Sample]) -> Loaded:
     """Stack samples into a batch, still in bytes: images uint8, masks bool.
 
     Shape:
         image (B, 3, H, W), mask (B, 1, H, W)
     """
-    images, masks, paths = zip(*samples, strict=True)
+    images, masks, paths, skipped = (list(values) for values in zip(*samples, strict=True))
     # default_collate stacks into shared memory when it runs in a worker, which saves a copy.
-    return Batch(default_collate(list(images)), default_collate(list(masks)), list(paths))
+    batch = Batch(default_collate(images), default_collate(masks), paths)
+    return Loaded(batch, [bad for together in skipped for bad in together])

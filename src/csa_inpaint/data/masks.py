@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.images import open_image
+from csa_inpaint.data.images import naming, open_image
 
 Mask = npt.NDArray[np.bool_]
 Polarity = Literal["white", "black"]
@@ -329,7 +329,7 @@ def mask_from_array(
 
 
 def _read(path: Path, polarity: Polarity) -> tuple[Mask, float]:
-    with open_image(path) as image:
+    with open_image(path) as image, naming(path):
         image.load()
     return _binarise(_values(image, str(path)), polarity, str(path))
 

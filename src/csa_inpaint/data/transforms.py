@@ -19,6 +19,21 @@ class View(NamedTuple):
     box: tuple[float, float, float, float]
     flip: bool
 
+    def scale(self, size: tuple[int, int]) -> float:
+        """Factor by which the view is resized to be shown at `size` = (height, width)."""
+        left, top, right, bottom = self.box
+        return max(size[0] / (bottom - top), size[1] / (right - left))
+
+    def on(self, picture: tuple[int, int], image: Image.Image) -> "View":
+        """The same view on `image`, a picture of `picture` = (height, width) at another size."""
+        y, x = image.height / picture[0], image.width / picture[1]
+        if (x, y) == (1, 1):
+            return self
+        left, top, right, bottom = self.box
+        # min: rounding may put an edge a hair outside the picture, which Pillow refuses.
+        right, bottom = min(right * x, image.width), min(bottom * y, image.height)
+        return View((left * x, top * y, right, bottom), self.flip)
+
 
 class Transform(Protocol):
     """From a picture's size to the part of it that is shown."""
