@@ -74,7 +74,7 @@ def test_freeform_brush_is_as_wide_as_asked() -> None:
 )
 def test_freeform_covers_the_picture_evenly(generator: FreeformMask) -> None:
     rng = np.random.default_rng(0)
-    coverage = np.mean([generator(64, 64, rng) for _ in range(800)], axis=0)
+    coverage = np.mean([generator(64, 64, rng) for _ in range(4000)], axis=0)
     corners = [coverage[:32, :32], coverage[32:, :32], coverage[:32, 32:], coverage[32:, 32:]]
     quadrants = [corner.mean() for corner in corners]
     assert np.ptp(quadrants) < 0.2 * np.mean(quadrants)

@@ -125,7 +125,8 @@ def naming(path: Path | str) -> Iterator[None]:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """The picture upright, 8-bit and RGB; see `load_image` for what is converted and how."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(EXIF_ORIENTATION, 1) != 1:  # else it would copy the picture
+        image = ImageOps.exif_transpose(image)
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image

@@ -23,7 +23,7 @@ from csa_inpaint.data.transforms import Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
 
 # Decoding at reduced size keeps this many times the pixels that are shown, for resizing to smooth.
-_DECODE_RESERVE = 1.5
+DECODE_RESERVE = 1.5
 
 # So many bad files in a row mean that the data set is at fault.
 _MAX_SKIPS = 20
@@ -107,9 +107,8 @@ class InpaintingDataset(Dataset[Sample]):
                 file.
         """
         # Streams of their own: another kind of mask leaves the crops as they were.
-        view_rng, mask_rng, other_rng = (
-            np.random.default_rng([self.seed, key.epoch, key.number, stream]) for stream in range(3)
-        )
+        seed = [self.seed, key.epoch, key.number]
+        view_rng, mask_rng = np.random.default_rng([*seed, 0]), np.random.default_rng([*seed, 1])
         index = key.number % len(self.files)
         skipped: list[BadFile] = []
         while True:
@@ -120,6 +119,7 @@ class InpaintingDataset(Dataset[Sample]):
             except (BadImageError, FileNotFoundError) as error:
                 if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
                     raise
+                other_rng = np.random.default_rng([*seed, 2, len(skipped)])
                 skipped.append(BadFile(str(path), str(error)))
                 index = int(other_rng.integers(len(self.files)))
         mask = torch.from_numpy(self.mask(*self.size, mask_rng))[None]
@@ -133,7 +133,7 @@ class InpaintingDataset(Dataset[Sample]):
             if not self.upscale_small:
                 check_resolution(path, picture, view, self.size)
             with naming(path):
-                image = decode_at_least(opened, _DECODE_RESERVE * view.scale(self.size))
+                image = decode_at_least(opened, DECODE_RESERVE * view.scale(self.size))
         return show(image, view.on(picture, image), self.size)
 
 

@@ -134,36 +134,37 @@ class FreeformMask:
         def draw() -> Mask:
             canvas = Image.new("L", (width, height))
             pen = ImageDraw.Draw(canvas)
+            mirror = rng.random(2) < 0.5
             for _ in range(rng.integers(self.strokes[0], self.strokes[1] + 1)):
-                self._stroke(pen, height, width, rng)
-            mask = nonzero(canvas)
-            if rng.random() < 0.5:
-                mask = mask[::-1]
-            if rng.random() < 0.5:
-                mask = mask[:, ::-1]
-            return mask
+                points, brush = self._stroke(height, width, rng)
+                if mirror[0]:
+                    points = [(x, height - y) for x, y in points]
+                if mirror[1]:
+                    points = [(width - x, y) for x, y in points]
+                pen.line(points, fill=1, width=brush)
+                for point in points:
+                    pen.circle(point, brush / 2, fill=1)
+            return nonzero(canvas)
 
-        return np.ascontiguousarray(draw_until_partial(draw, self))
+        return draw_until_partial(draw, self)
 
     def _stroke(
-        self, pen: ImageDraw.ImageDraw, height: int, width: int, rng: np.random.Generator
-    ) -> None:
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[list[tuple[float, float]], int]:
+        """The joints of a stroke as (x, y), and its width, in pixels."""
         mean_length = self.length * math.hypot(height, width)
         brush = max(1, round(rng.uniform(*self.brush_width) * min(height, width)))
+        count = int(rng.integers(self.vertices[0], self.vertices[1] + 1))
+        angles = rng.uniform(*self.angle, count)
+        angles[::2] = 2 * math.pi - angles[::2]
+        lengths = rng.normal(mean_length, mean_length / 2, count).clip(0, 2 * mean_length)
+        right, down = lengths * np.cos(angles), lengths * np.sin(angles)
         x, y = rng.uniform(0, width), rng.uniform(0, height)
         points = [(x, y)]
-        low, high = self.angle
-        for segment in range(rng.integers(self.vertices[0], self.vertices[1] + 1)):
-            angle = rng.uniform(low, high)
-            if segment % 2 == 0:
-                angle = 2 * math.pi - angle
-            length = min(max(rng.normal(mean_length, mean_length / 2), 0), 2 * mean_length)
-            x = min(max(x + length * math.cos(angle), 0), width)
-            y = min(max(y + length * math.sin(angle), 0), height)
+        for dx, dy in zip(right.tolist(), down.tolist(), strict=True):
+            x, y = min(max(x + dx, 0), width), min(max(y + dy, 0), height)
             points.append((x, y))
-        pen.line(points, fill=1, width=brush)
-        for x, y in points:
-            pen.circle((x, y), brush / 2, fill=1)
+        return points, brush
 
 
 class BorderMask:

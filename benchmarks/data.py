@@ -1,0 +1,176 @@
+"""Images per second of the data pipeline on one core, beside the usual PIL and torchvision one.
+
+Both read the same JPEG files and give 256-pixel batches with free-form masks: the middle of each
+picture at its short side, mirrored at random. `python benchmarks/data.py` writes its own files,
+from the photographs that come with the library, at 256x256 and at 1024x768.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from csa_inpaint.data import FreeformMask, RandomCrop, ShippedPhotos, to_float
+from csa_inpaint.data.files import FileList
+from csa_inpaint.data.images import decode_at_least, open_image, upright_size
+from csa_inpaint.data.loading import (
+    DECODE_RESERVE,
+    BatchLoader,
+    EvaluationSampler,
+    InpaintingDataset,
+)
+from csa_inpaint.data.transforms import show, to_tensor
+
+SIZE = (256, 256)
+BATCH = 16
+
+
+class UsualDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """What most repositories do: PIL, torchvision's transforms, floats from the workers."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self.mask = FreeformMask()
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize(SIZE[0], transforms.InterpolationMode.BICUBIC),
+                transforms.RandomCrop(SIZE),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image = self.transform(Image.open(self.files[index]).convert("RGB"))
+        mask = self.mask(*SIZE, np.random.default_rng(index))
+        return image, torch.from_numpy(mask)[None].float()
+
+
+def write_images(folder: Path, count: int, height: int, width: int) -> FileList:
+    """The shipped photographs at another size, with noise for the detail that enlarging lacks."""
+    photos = ShippedPhotos().files(None, "train")
+    names = [f"{number:04}.jpg" for number in range(count)]
+    for number, name in enumerate(names):
+        with Image.open(photos[number % len(photos)]) as photo:
+            pixels = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC))
+        if height > photo.height:
+            pixels = pixels + np.random.default_rng(number).normal(0, 4, pixels.shape)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name, quality=88)
+    return FileList(folder, names)
+
+
+def usual_pipeline(files: FileList, workers: int) -> Callable[[], None]:
+    """One pass over the files with the usual pipeline."""
+    loader = DataLoader(
+        UsualDataset(files),
+        BATCH,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+    def run() -> None:
+        for _ in loader:
+            pass
+
+    return run
+
+
+def this_pipeline(files: FileList, workers: int) -> Callable[[], None]:
+    """One pass over the files with this library, the step to floats included."""
+    dataset = InpaintingDataset(files, RandomCrop((1, 1)), FreeformMask(), SIZE, seed=0)
+    loader = BatchLoader(
+        dataset,
+        print,
+        sampler=EvaluationSampler(len(files)),
+        batch_size=BATCH,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+    def run() -> None:
+        for batch in loader:
+            to_float(batch)
+
+    return run
+
+
+def rate(run: Callable[[], None], images: int, repeats: int) -> float:
+    """Images per second: the best of several passes, after one to warm up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return images / min(times)
+
+
+def stages(files: FileList) -> dict[str, float]:
+    """Milliseconds an image of each stage of this library's pipeline."""
+    spent = dict.fromkeys(("open", "decode", "resize", "tensor", "mask", "to float"), 0.0)
+    transform, mask = RandomCrop((1, 1)), FreeformMask()
+
+    def timed(stage: str, task: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.perf_counter()
+        result = task(*arguments)
+        spent[stage] += time.perf_counter() - start
+        return result
+
+    for number, path in enumerate(files):
+        rng = np.random.default_rng(number)
+        with timed("open", open_image, path) as opened:
+            picture = timed("open", upright_size, opened)
+            view = transform(picture, SIZE, rng)
+            image = timed("decode", decode_at_least, opened, DECODE_RESERVE * view.scale(SIZE))
+        tensor = timed(
+            "tensor", to_tensor, timed("resize", show, image, view.on(picture, image), SIZE)
+        )
+        timed("mask", mask, *SIZE, rng)
+        timed("to float", lambda values: values.float().div_(127.5).sub_(1), tensor)
+    return {stage: 1000 * seconds / len(files) for stage, seconds in spent.items()}
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=200, help="files of each size")
+    parser.add_argument("--repeats", type=int, default=5, help="passes, of which the best counts")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1], help="worker processes")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print("| JPEG | workers | PIL + torchvision, images/s | this library, images/s | ratio |")
+    print("|---|---|---|---|---|")
+    shares = []
+    for height, width in ((256, 256), (768, 1024)):
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_images(Path(folder), options.images, height, width)
+            for workers in options.workers:
+                usual = rate(usual_pipeline(files, workers), len(files), options.repeats)
+                ours = rate(this_pipeline(files, workers), len(files), options.repeats)
+                print(
+                    f"| {width}x{height} | {workers} | {usual:.0f} | {ours:.0f} | "
+                    f"{ours / usual:.2f} |"
+                )
+            spent = stages(files)
+            total = sum(spent.values())
+            shares.append(
+                f"{width}x{height}, ms an image: "
+                + ", ".join(f"{name} {ms:.2f} ({ms / total:.0%})" for name, ms in spent.items())
+            )
+    print("", *shares, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
