@@ -1,18 +1,31 @@
-"""The layer against the released vectors, the paper's loop and closed-form cases."""
+"""The layer against the released vectors, closed forms and what must never change."""
 
+import doctest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
-from csa_inpaint.csa import CSALayer
+from csa_inpaint.csa import CSALayer, layer, reduce_mask
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
 
 
-def assert_golden(golden: dict[str, torch.Tensor], case: str) -> None:
+def center_hole(batch: int = 1, size: int = 8) -> Tensor:
+    mask = torch.zeros(batch, 1, size, size)
+    mask[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = 1
+    return mask
+
+
+def random_features(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_golden(golden: dict[str, Tensor], case: str) -> None:
     x, mask, expected = (golden[f"{case}.{name}"] for name in ("x", "feat_mask", "y"))
     output = CSALayer(similarity="released")(x, mask)
     assert (output - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -28,3 +41,272 @@ def test_layer_reproduces_released_vectors(case: str) -> None:
 @pytest.mark.parametrize("case", [str(i) for i in range(9)])
 def test_layer_reproduces_all_released_vectors(case: str) -> None:
     assert_golden(load_file(SHARED / "csa_layer.safetensors"), case)
+
+
+def test_layer_follows_the_equation_on_three_patches() -> None:
+    # one row: known (1, 0), two hole patches, known (0, 2)
+    x = torch.tensor([[1.0, 0.9, 0.6, 0.0], [0.0, 0.1, 0.8, 2.0]]).view(1, 2, 1, 4)
+    mask = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 4)
+    # m_1 = (1, 0); m_2 looks like (0, 2) with Dmax = 0.8 and like m_1 with Dad = 0.6
+    expected = torch.tensor([0.6 * 1.0 / 1.4, 0.8 * 2.0 / 1.4])
+    output = CSALayer()(x, mask)
+    torch.testing.assert_close(output[0, :, 0, 1], torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(output[0, :, 0, 2], expected)
+
+
+def test_layer_chains_across_gaps_and_row_ends() -> None:
+    x, mask = random_features(1, 4, 3, 3), torch.zeros(1, 1, 3, 3)
+    mask[0, 0, 0, 2] = mask[0, 0, 2, 0] = 1
+    attention = CSALayer()(x.abs(), mask, return_attention=True)[1][0]
+    first = attention[2].argmax()
+    assert attention[2, first] == 1
+    assert attention[6, first] > 0  # the last row's patch still takes from the first row's
+
+
+@pytest.mark.parametrize("value", [0, 1])
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_layer_is_identity_without_hole_or_without_known(value: int, patch_size: int) -> None:
+    x = random_features(2, 3, 6, 5).requires_grad_()
+    output = CSALayer(patch_size)(x, torch.full((2, 1, 6, 5), value))
+    assert torch.equal(output, x)
+    output.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(("patch_size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
+def test_known_positions_stay_bit_identical(
+    dtype: torch.dtype, patch_size: int, stride: int
+) -> None:
+    x = random_features(2, 5, 9, 8).to(dtype)
+    mask = torch.zeros(2, 1, 9, 8)
+    mask[0, :, 2:4, 5:] = mask[1, :, 7:, :1] = 1
+    output = CSALayer(patch_size, stride)(x, mask)
+    known = (mask == 0).expand_as(x)
+    assert output.dtype == dtype
+    assert torch.equal(output[known], x[known])
+    assert not torch.equal(output, x)
+
+
+def test_one_known_patch_fills_the_hole() -> None:
+    x = random_features(1, 4, 3, 3)
+    mask = torch.ones(1, 1, 3, 3)
+    mask[0, 0, 1, 1] = 0
+    torch.testing.assert_close(CSALayer()(x, mask), x[:, :, 1:2, 1:2].expand_as(x))
+
+
+def test_ties_go_to_the_first_in_raster_order() -> None:
+    x = torch.ones(1, 3, 6, 7)
+    x[:, :, 0, 0] = torch.tensor([1.0, -1.0, 0.0])
+    mask = torch.zeros(1, 1, 6, 7)
+    mask[:, :, 3:5, 2:6] = 1
+    attention = CSALayer()(x, mask, return_attention=True)[1][0]
+    for row in mask.flatten().nonzero()[:, 0]:
+        assert attention[row].nonzero().tolist() == [[1]]
+
+
+@pytest.mark.parametrize("channels", [3, 17, 64, 512])
+def test_duplicated_patches_tie_exactly(channels: int) -> None:
+    # All known patches are copies of a few: which copy is found must not depend on how a matrix
+    # product splits its columns.
+    x = random_features(1, channels, 1, 5).repeat(1, 1, 16, 8)
+    noise = random_features(1, channels, 16, 40, seed=1)
+    mask = torch.zeros(1, 1, 16, 40)
+    mask[:, :, 3:12, 11:30] = 1
+    x = torch.where(mask > 0, noise, x)
+    used = CSALayer()(x, mask, return_attention=True)[1][0].any(0).nonzero()[:, 0]
+    hole = mask.flatten() > 0
+    matched = {int(i) for i in used if i < 5}
+    rows = CSALayer()(x, mask, return_attention=True)[1][0][hole]
+    assert set(rows.nonzero()[:, 1].tolist()) <= matched
+
+
+def test_zero_similarities_fall_back_to_the_best_match() -> None:
+    # The second hole patch is opposite to every known patch and to the first one generated.
+    x = torch.tensor([[1.0, 2.0, -1.0, -3.0]]).view(1, 1, 1, 4)
+    mask = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 4)
+    x[0, 0, 0, 3] = 4
+    assert CSALayer()(x, mask).flatten().tolist() == [1, 1, 1, 4]
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+@pytest.mark.parametrize(("patch_size", "stride"), [(1, 1), (3, 3)])
+def test_attention_times_known_patches_is_the_output(
+    similarity: Any, patch_size: int, stride: int
+) -> None:
+    x = random_features(2, 5, 9, 12).double().abs()
+    mask = torch.zeros(2, 1, 9, 12)
+    mask[0, :, 3:6, 3:9] = mask[1, :, 6:, :3] = 1
+    output, attention = CSALayer(patch_size, stride, similarity=similarity)(
+        x, mask, return_attention=True
+    )
+    patches = layer.unfold(x, patch_size, stride)
+    torch.testing.assert_close(attention @ patches, layer.unfold(output, patch_size, stride))
+    torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[:, 0]))
+    hole = layer.unfold(mask, patch_size, stride).amax(2) > 0
+    assert (attention.mT[hole] == 0).all()  # nothing is taken from a hole patch
+    if similarity == "cosine":
+        assert attention.min() >= 0
+
+
+def test_samples_do_not_see_their_batch_mates() -> None:
+    x = random_features(5, 16, 8, 8)
+    mask = (torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.4).float()
+    together = CSALayer()(x, mask)
+    alone = torch.cat([CSALayer()(x[i : i + 1], mask[i : i + 1]) for i in range(5)])
+    assert torch.equal(together, alone)
+
+
+def test_nothing_is_remembered_between_calls() -> None:
+    module, x = CSALayer(), random_features(1, 6, 8, 8)
+    other = 1 - center_hole()
+    expected = CSALayer()(x, other)
+    module(x, center_hole())
+    assert torch.equal(module(x, other), expected)
+    assert not list(module.parameters())
+    assert not module.state_dict()
+
+
+def test_layer_is_deterministic() -> None:
+    x, mask = random_features(4, 64, 16, 16).requires_grad_(), center_hole(4, 16)
+    runs = []
+    for _ in range(3):
+        output = CSALayer()(x, mask)
+        runs.append((output, torch.autograd.grad(output.square().sum(), x)[0]))
+    for output, gradient in runs[1:]:
+        assert torch.equal(output, runs[0][0])
+        assert torch.equal(gradient, runs[0][1])
+
+
+def test_larger_mask_is_reduced_by_the_feature_mask_rule() -> None:
+    golden = load_file(FIXTURES / "feature_mask.safetensors")
+    x = random_features(6, 3, 32, 32)
+    for threshold in (5 / 16, 8 / 16):
+        expected = CSALayer()(x, reduce_mask(golden["mask"], (32, 32), threshold))
+        assert torch.equal(CSALayer(threshold=threshold)(x, golden["mask"]), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16])
+def test_mask_may_have_any_dtype(dtype: torch.dtype) -> None:
+    x, mask = random_features(1, 4, 8, 8), center_hole()
+    assert torch.equal(CSALayer()(x, mask.to(dtype)), CSALayer()(x, mask))
+
+
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_channels_last_is_kept(patch_size: int) -> None:
+    x, mask = random_features(2, 6, 8, 8), center_hole(2)
+    x_last = x.to(memory_format=torch.channels_last).requires_grad_()
+    x = x.requires_grad_()
+    output, expected = CSALayer(patch_size)(x_last, mask), CSALayer(patch_size)(x, mask)
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert expected.is_contiguous()
+    torch.testing.assert_close(output, expected)
+    gradients = [
+        torch.autograd.grad(y.square().sum(), z)[0] for y, z in ((output, x_last), (expected, x))
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_views_with_gaps_are_accepted() -> None:
+    x, mask = random_features(2, 9, 8, 16), center_hole(2)
+    view = x[:, 1:8:2, :, ::2]
+    assert torch.equal(CSALayer()(view, mask), CSALayer()(view.contiguous(), mask))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_accumulates_in_float32(dtype: torch.dtype) -> None:
+    x, mask = random_features(2, 64, 8, 8).to(dtype), center_hole(2)
+    exact = CSALayer()(x.double(), mask)
+    output = CSALayer()(x, mask)
+    torch.testing.assert_close(output, exact.to(dtype), rtol=torch.finfo(dtype).eps, atol=1e-6)
+    x.requires_grad_()
+    gradient = torch.autograd.grad(CSALayer()(x, mask).float().square().sum(), x)[0]
+    x64 = x.detach().double().requires_grad_()
+    expected = torch.autograd.grad(CSALayer()(x64, mask).square().sum(), x64)[0]
+    assert gradient.dtype == dtype
+    tolerance = 4 * torch.finfo(dtype).eps * float(expected.abs().max())
+    torch.testing.assert_close(gradient.double(), expected, rtol=0, atol=tolerance)
+
+
+def test_autocast_changes_nothing() -> None:
+    x, mask = random_features(2, 64, 8, 8).requires_grad_(), center_hole(2)
+    expected = CSALayer()(x, mask)
+    (gradient,) = torch.autograd.grad(expected.square().sum(), x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = CSALayer()(x, mask)
+        (inside,) = torch.autograd.grad(output.square().sum(), x)
+        assert CSALayer()(x.bfloat16(), mask).dtype == torch.bfloat16
+    assert torch.equal(output, expected)
+    assert torch.equal(inside, gradient)
+
+
+def test_detached_weights_are_constants_in_backward() -> None:
+    x, mask = random_features(1, 6, 8, 8).double().requires_grad_(), center_hole()
+    output, attention = CSALayer(detach_weights=True)(x, mask, return_attention=True)
+    cotangent = random_features(*output.shape, seed=1).double()
+    (gradient,) = torch.autograd.grad(output, x, cotangent)
+    linear = (attention.mT @ cotangent.flatten(2).mT).mT.view_as(x)
+    torch.testing.assert_close(gradient, linear)
+    assert torch.equal(output, CSALayer()(x, mask))
+
+
+def test_extra_repr_tells_the_settings() -> None:
+    expected = (
+        "CSALayer(patch_size=3, stride=2, threshold=0.5, similarity='released', "
+        "detach_weights=True)"
+    )
+    assert repr(CSALayer(3, 2, 0.5, "released", True)) == expected
+
+
+def test_docstring_example_runs() -> None:
+    found = doctest.DocTestFinder().find(CSALayer, globs={"torch": torch, "CSALayer": CSALayer})
+    results = [doctest.DocTestRunner().run(test) for test in found if test.examples]
+    assert results
+    assert all(result.failed == 0 for result in results)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"patch_size": 0}, "at least 1, got 0"),
+        ({"stride": 0}, "at least 1, got 1 and 0"),
+        ({"threshold": 1.0}, r"\[0, 1\), got 1.0"),
+        ({"similarity": "dot"}, "'cosine', 'released'.*'dot'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CSALayer(**options)
+
+
+@pytest.mark.parametrize(
+    ("x", "mask", "message"),
+    [
+        (torch.zeros(4, 8, 8), torch.zeros(1, 1, 8, 8), r"\(4, 8, 8\).*\(B, C, H, W\)"),
+        (torch.zeros(1, 4, 8, 8, dtype=torch.int64), torch.zeros(1, 1, 8, 8), "int64.*floating"),
+        (torch.zeros(2, 4, 8, 8), torch.zeros(3, 1, 8, 8), r"\(3, 1, 8, 8\).*\(2, 1, h, w\)"),
+        (torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8), r"\(2, 4, 8, 8\).*\(2, 1, h, w\)"),
+        (torch.zeros(2, 4, 8, 8), torch.zeros(2, 8, 8), r"\(2, 8, 8\).*\(2, 1, h, w\)"),
+        (torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 20, 16), r"\(20, 16\).*\(8, 8\).*resize"),
+        (torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 4, 4), r"\(4, 4\).*\(8, 8\)"),
+        (torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 8, 8, device="meta"), "meta.*cpu.*move"),
+        (torch.zeros(1, 4, 2, 8), torch.zeros(1, 1, 2, 8), r"patch_size 3.*\(2, 8\)"),
+    ],
+)
+def test_input_that_does_not_fit_is_named(x: Tensor, mask: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CSALayer(patch_size=3)(x, mask)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_features_that_are_not_finite_are_named(value: float) -> None:
+    x = random_features(2, 3, 8, 8)
+    x[1, 2, 5, 4] = x[1, 2, 5, 5] = value
+    with pytest.raises(ValueError, match=rf"features\[1, 2, 5, 4\] is {value}.*2 values"):
+        CSALayer()(x, center_hole(2))
+
+
+def test_huge_finite_features_are_not_taken_for_infinite() -> None:
+    x = torch.full((1, 2, 8, 8), torch.finfo(torch.float32).max)
+    assert torch.equal(CSALayer()(x, center_hole()), x)

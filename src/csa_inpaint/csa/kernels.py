@@ -183,7 +183,7 @@ def _row_scale(patches: Tensor) -> Tensor:
     """A power of two next to each patch's largest entry (B, P), itself and its inverse normal."""
     largest = torch.linalg.vector_norm(patches, float("inf"), dim=2).float()
     exponent = torch.frexp(largest.clamp(2.0**-125, 2.0**126)).exponent - 1
-    return torch.ldexp(torch.ones_like(largest), exponent)
+    return torch.pow(torch.full_like(largest, 2), exponent)
 
 
 def _warps(block: int) -> int:

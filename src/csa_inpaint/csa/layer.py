@@ -47,7 +47,8 @@ class CSALayer(nn.Module):
 
     Raises:
         ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
-            and, on the CPU, features that are not finite.
+            and features that are not finite. The last is checked on the CPU outside compiled
+            graphs only, since elsewhere it would wait for the device: there NaN stays NaN.
 
     Example:
         >>> features, mask = torch.randn(2, 64, 32, 32), torch.zeros(2, 1, 256, 256)
@@ -139,6 +140,21 @@ class CSALayer(nn.Module):
                 f"patch_size {self.patch_size} is larger than the feature map, "
                 f"{tuple(features.shape[2:])}"
             )
+        # Elsewhere looking at the values would wait for the device, or is not allowed in a graph.
+        if features.device.type == "cpu" and not torch.compiler.is_compiling():
+            _check_finite(features)
+
+
+def _check_finite(features: Tensor) -> None:
+    if features.detach().sum().isfinite():  # far cheaper than a look at each value
+        return
+    wrong = (~features.detach().isfinite()).nonzero()
+    if len(wrong):
+        index = tuple(wrong[0].tolist())
+        raise ValueError(
+            f"features[{', '.join(map(str, index))}] is {features[index].item()}, the first of "
+            f"{len(wrong)} values that are not finite; similarities need finite features"
+        )
 
 
 def unfold(features: Tensor, size: int, stride: int) -> Tensor:
@@ -168,12 +184,16 @@ def fold(
         return patches.mT.reshape(features.shape).to(features.dtype)
     height, width = features.shape[2:]
     padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
-    columns = torch.where(chosen[..., None], patches, 0).mT
+    # a power of two that keeps the sum of overlapping patches in range
+    overlap = 2.0 ** (size * size).bit_length()
+    columns = torch.where(chosen[..., None], patches / overlap, 0).mT
     ones = chosen[:, None].to(patches.dtype).expand(-1, size * size, -1)
     total = F.fold(columns, padded, size, stride=stride)[:, :, :height, :width]
     count = F.fold(ones, padded, size, stride=stride)[:, :, :height, :width]
-    average = (total / count.clamp(min=1)).to(features.dtype)
-    return torch.where(hole & (count > 0), average, features)
+    limit = torch.finfo(patches.dtype).max / overlap
+    average = (total / count.clamp(min=1)).clamp(-limit, limit) * overlap
+    output = torch.where(hole & (count > 0), average.to(features.dtype), features)
+    return torch.empty_like(features).copy_(output)  # in the features' memory format
 
 
 def _missing(length: int, size: int, stride: int) -> int:

@@ -227,13 +227,18 @@ def propagate_backward_pytorch(
     )
 
 
-@torch.no_grad()
 def attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
     """Write the generated patches as combinations of known ones: (B, P, P), rows sum to one.
 
     Row i of a known patch is one at itself; a hole patch's row mixes the previous hole patch's row
-    with its match, as ``propagate`` mixes the patches.
+    with its match, as ``propagate`` mixes the patches. It carries no gradient.
     """
+    attention: Tensor = _attention_matrix(hole, match, weights.detach())
+    return attention
+
+
+@torch.library.custom_op("csa_inpaint::attention_matrix", mutates_args=())
+def _attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
     batch, count = hole.shape
     attention = torch.zeros(batch, count, count, dtype=weights.dtype, device=hole.device)
     attention.scatter_(2, match[..., None], (1 - weights)[..., None])
@@ -243,6 +248,11 @@ def attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
         attention[:, i] += torch.where(is_hole, weights[:, i, None] * previous, 0)
         previous = torch.where(is_hole, attention[:, i], previous)
     return attention
+
+
+@_attention_matrix.register_fake
+def _(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
+    return weights.new_empty(*hole.shape, hole.shape[1])
 
 
 def hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,4 +306,4 @@ def _inverse(norm: Tensor) -> Tensor:
 def _power_of_two(values: Tensor) -> Tensor:
     """The power of two next to each positive value, at least the smallest normal number."""
     exponent = torch.frexp(values.clamp(min=torch.finfo(values.dtype).tiny)).exponent - 1
-    return torch.ldexp(torch.ones_like(values), exponent)
+    return torch.pow(torch.full_like(values, 2), exponent)

@@ -39,6 +39,7 @@ def _(patches: Tensor, hole: Tensor) -> Tensor:
 def search_pytorch(patches: Tensor, hole: Tensor) -> Tensor:
     """Search sample by sample, so that only hole queries and known keys are ever touched."""
     dtype = torch.promote_types(patches.dtype, torch.float32)
+    tie = 4 * torch.finfo(dtype).eps
     match = torch.arange(hole.shape[1], device=hole.device).repeat(hole.shape[0], 1)
     for columns, is_hole, index in zip(patches.mT, hole, match, strict=True):
         queries, known = is_hole.nonzero()[:, 0], (~is_hole).nonzero()[:, 0]
@@ -46,10 +47,15 @@ def search_pytorch(patches: Tensor, hole: Tensor) -> Tensor:
             continue
         keys = columns.index_select(1, known).to(dtype)  # (D, N)
         normalize_(keys, dim=0)
+        position = torch.arange(len(known), dtype=torch.int32, device=hole.device)
         for block in queries.split(max(1, BLOCK // len(known))):
             query = columns.index_select(1, block).to(dtype)
             normalize_(query, dim=0)
-            index[block] = known[(query.T @ keys).argmax(1)]
+            similarity = query.T @ keys  # (K, N)
+            # The first of equals, where rounding counts as equal: a matrix product may round two
+            # copies of one patch differently, depending on how it tiles its columns.
+            equal = similarity >= similarity.amax(1, keepdim=True) - tie
+            index[block] = known[torch.where(equal, position, position[-1]).amin(1).long()]
     return match
 
 
