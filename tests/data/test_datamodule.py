@@ -93,7 +93,9 @@ def test_unreadable_image_stops_training_and_is_named(root: Path, num_workers: i
 @pytest.fixture
 def many(tmp_path: Path, make_images: MakeImages) -> Path:
     """A folder of 200 training images, two of them bad."""
-    make_images(tmp_path / "many", ["val/0.jpg", *(f"train/{i:03}.jpg" for i in range(200))])
+    make_images(
+        tmp_path / "many", ["val/0.jpg", "val/1.jpg", *(f"train/{i:03}.jpg" for i in range(200))]
+    )
     (tmp_path / "many" / "train" / "007.jpg").write_bytes(b"")
     make_images(tmp_path / "many", ["train/050.jpg"], size=(8, 8))
     return tmp_path / "many"
