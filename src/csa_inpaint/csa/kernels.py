@@ -44,6 +44,7 @@ def search(patches: Tensor, hole: Tensor) -> Tensor:
         BLOCK_M=tile[0],
         BLOCK_N=tile[1],
         BLOCK_D=tile[2],
+        TIE=4 * torch.finfo(torch.float32).eps,
         num_warps=4,
     )
     return match
@@ -218,6 +219,7 @@ def _search(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    TIE: tl.constexpr,
 ):
     """Best known patch of ``BLOCK_M`` hole patches of one sample."""
     sample = tl.program_id(1).to(tl.int64)
@@ -243,10 +245,13 @@ def _search(
         length = tl.load(norm + sample * count + key)
         similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + length[None, :])
         similarity = tl.where(n[None, :] < count, similarity, float("-inf"))
-        value, position = tl.max(similarity, 1, return_indices=True)
-        index = tl.load(order + n_start + position)
-        best_index = tl.where(value > best, index, best_index)
-        best = tl.maximum(value, best)
+        value = tl.max(similarity, 1)
+        # the first of equals, where rounding counts as equal, as in the PyTorch form
+        equal = similarity >= value[:, None] - TIE
+        position = tl.min(tl.where(equal, n[None, :], count - 1), 1)
+        better = value > best + TIE
+        best_index = tl.where(better, tl.load(order + position), best_index)
+        best = tl.where(better, value, best)
     tl.store(match + sample * count + query, best_index, mask=m < hole_count)
 
 

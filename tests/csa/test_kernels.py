@@ -1,0 +1,148 @@
+"""The Triton kernels against the PyTorch forms.
+
+They run on a GPU, or on the CPU in Triton's interpreter, which has to be chosen before Triton is
+imported: ``test_kernels_in_the_interpreter`` runs this file once more that way.
+"""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pytorch
+from csa_inpaint.csa.search import search_pytorch
+
+pytest.importorskip("triton", reason="Triton is not installed")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+# the interpreter keeps bfloat16 as raw bits, which its matrix product takes for integers
+DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (DEVICE == "cuda")
+on_device = pytest.mark.skipif(
+    DEVICE == "cpu" and not INTERPRETED, reason="needs a GPU, or Triton's interpreter (see below)"
+)
+
+
+def case(dtype: torch.dtype, size: int, kind: str = "random") -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(size)
+    patches = torch.randn(3, 40, size, generator=generator)
+    if kind == "positive":
+        patches = patches.abs() + 0.1
+    if kind == "zeros":
+        patches[:, ::3] = 0
+    if kind == "constant":
+        patches = torch.full_like(patches, 0.3)
+    if kind == "huge":
+        patches = patches.sign() * torch.finfo(dtype).max
+    if kind == "tiny":
+        patches = patches * torch.finfo(dtype).smallest_normal
+    hole = torch.rand(3, 40, generator=generator) < torch.tensor([[0.3], [0.9], [0.0]])
+    hole[1, 37:] = False
+    return patches.to(DEVICE, dtype), hole.to(DEVICE)
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [1, 70])
+def test_search_kernel_equals_pytorch(dtype: torch.dtype, size: int) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(dtype, size)
+    assert torch.equal(kernels.search(patches, hole), search_pytorch(patches, hole))
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [33])
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("detach_weights", [True, False])
+def test_propagate_kernels_equal_pytorch(
+    dtype: torch.dtype, size: int, cosine: bool, detach_weights: bool
+) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(dtype, size, "random" if cosine else "positive")
+    match = search_pytorch(patches, hole)
+    expected = propagate_pytorch(patches, hole, match, cosine)
+    for value, wanted in zip(
+        kernels.propagate(patches, hole, match, cosine), expected, strict=True
+    ):
+        torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
+
+    grad = torch.randn(expected[0].shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    saved = (grad, patches, hole, match, *expected, cosine, detach_weights)
+    wanted = propagate_backward_pytorch(*saved)
+    tolerance = 1e-5 + torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        kernels.propagate_backward(*saved), wanted, rtol=tolerance, atol=1e-5
+    )
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["zeros", "constant", "huge", "tiny"])
+def test_kernels_are_right_at_the_limits(dtype: torch.dtype, kind: str) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(dtype, 9, kind)
+    match = kernels.search(patches, hole)
+    assert torch.equal(match, search_pytorch(patches, hole))
+    generated, weights = kernels.propagate(patches, hole, match, True)
+    expected, _ = propagate_pytorch(patches, hole, match, True)
+    assert generated.isfinite().all()
+    assert ((weights >= 0) & (weights <= 1)).all()
+    scale = float(patches.float().abs().max())
+    torch.testing.assert_close(
+        generated.double() / scale, expected.double() / scale, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests above ran already")
+def test_kernels_in_the_interpreter() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "passed" in run.stdout
+
+
+@pytest.mark.skipif(INTERPRETED, reason="compilation needs the real compiler")
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
+def test_kernels_compile_for_a_gpu(dtype: str) -> None:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from csa_inpaint.csa import kernels
+
+    pointers = {"patches": dtype, "rows": dtype, "result": dtype, "hole": "i1"}
+    indices = ("order", "holes", "match", "before", "users", "first_user")
+    functions: list[tuple[Any, dict[str, Any]]] = [
+        (kernels._scale_rows, {"UNIT": dtype == "fp32", "BLOCK": 512}),
+        (kernels._search, {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_D": 32, "TIE": 5e-7}),
+        (kernels._similarity, {"COSINE": True, "BLOCK": 512}),
+        (kernels._recurrence, {"COSINE": True, "BLOCK": 512}),
+        (kernels._slopes, {"COSINE": True, "BLOCK": 512}),
+        (kernels._chain, {"BLOCK": 512}),
+        (kernels._collect, {"BLOCK": 512}),
+    ]
+    for function, constants in functions:
+        types = {}
+        for name in function.arg_names:
+            if name in constants:
+                types[name] = "constexpr"
+            elif name in ("count", "size", "stride"):
+                types[name] = "i32"
+            else:
+                types[name] = "*" + pointers.get(name, "i64" if name in indices else "fp32")
+        source = ASTSource(fn=function, signature=types, constexprs=constants)
+        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+        if function is kernels._search:
+            assert ("mma" in compiled.asm["ptx"]) == (dtype != "fp32")  # tensor cores where exact
