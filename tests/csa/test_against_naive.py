@@ -55,3 +55,13 @@ def test_layer_equals_naive_for_patches(
     mask[1] = 0
     mask[1, :, -3:, -2:] = 1  # a hole at the border
     assert_same_as_naive(x, mask, patch_size=patch_size, stride=stride)
+
+
+@pytest.mark.parametrize("options", [{}, {"patch_size": 2}, {"similarity": "released"}])
+def test_gradient_passes_gradcheck(options: dict[str, Any]) -> None:
+    x = features(11, 2, 3, 4, 5)
+    if options.get("similarity") == "released":
+        x = x.abs() + 0.1
+    mask = random_hole(1, 2, 4, 5, 0.25)
+    layer = CSALayer(**options)
+    assert torch.autograd.gradcheck(lambda y: layer(y, mask), x.requires_grad_())
