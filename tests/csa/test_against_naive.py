@@ -65,3 +65,10 @@ def test_gradient_passes_gradcheck(options: dict[str, Any]) -> None:
     mask = random_hole(1, 2, 4, 5, 0.25)
     layer = CSALayer(**options)
     assert torch.autograd.gradcheck(lambda y: layer(y, mask), x.requires_grad_())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_layer_equals_naive_where_the_best_match_is_opposite(seed: int) -> None:
+    x, mask = features(seed, 3, 2, 3, 3), torch.ones(3, 1, 3, 3)
+    mask[:, :, 1, 1] = mask[1, :, 0, 2] = 0  # one or two known patches: clamping is at work
+    assert_same_as_naive(x, mask)
