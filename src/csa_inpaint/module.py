@@ -153,11 +153,17 @@ class CSAInpainter(pl.LightningModule):
 
     # --- training --------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        self._seed = torch.initial_seed()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
         # resumed at this step, on this rank.
         seed = hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank))
         torch.manual_seed(seed)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients: a validation may fall into an accumulation window."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         if self.channels_last:
