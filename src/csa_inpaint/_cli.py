@@ -99,7 +99,9 @@ def _hint(wrong: str, name: str, known: list[str], prefix: str) -> str:
 
 
 def _listed(value: str) -> list[str]:
-    return [part.strip() for part in value.strip("[]").split(",") if part.strip() not in ("", "null")]
+    return [
+        part.strip() for part in value.strip("[]").split(",") if part.strip() not in ("", "null")
+    ]
 
 
 def _groups(directory: Path) -> dict[str, list[str]]:

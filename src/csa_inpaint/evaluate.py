@@ -66,9 +66,7 @@ def evaluate(cfg: DictConfig) -> Scores:
     """Score the checkpoint's model, and the baselines, on the validation images."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     datamodule = instantiate(data_config(cfg), _convert_="all")
-    model = CSAInpainter.load_from_checkpoint(
-        cfg.checkpoint, map_location="cpu", weights_only=True
-    )
+    model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu", weights_only=True)
     baselines = BaselineScores(cfg.baselines)
     trainer: pl.Trainer = instantiate(
         cfg.trainer, callbacks=[Preview(folder, images=cfg.images), baselines], _convert_="all"

@@ -1,10 +1,9 @@
 """Validation metrics: L1, L2, PSNR and SSIM over the whole image and over the hole."""
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.functional.image import structural_similarity_index_measure
-
-import torch
 
 from csa_inpaint.types import Inpainting
 

@@ -159,7 +159,9 @@ class CSAInpainter(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
         # resumed at this step, on this rank.
-        seed = hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank))
+        seed = hash(
+            (self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
+        )
         torch.manual_seed(seed)
 
     def on_validation_model_zero_grad(self) -> None:
@@ -176,7 +178,9 @@ class CSAInpainter(pl.LightningModule):
         generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
         for optimizer in discriminator_optimizer:
             with optimizer.toggle_model(sync_grad=update):
-                self._descend(optimizer, self.discriminator_terms(batch, out.detach()), batch, update)
+                self._descend(
+                    optimizer, self.discriminator_terms(batch, out.detach()), batch, update
+                )
             # Autocast keeps half-precision copies of the weights: they are from before the update,
             # and their graph would carry the generator's gradient into the discriminators.
             torch.clear_autocast_cache()
@@ -266,7 +270,9 @@ class CSAInpainter(pl.LightningModule):
         values = torch.stack([term.loss.detach().float() for term in terms])
         if torch.isfinite(values).all():
             return
-        bad = [f"{t.name} = {v.item()}" for t, v in zip(terms, values, strict=True) if not v.isfinite()]
+        bad = [
+            f"{t.name} = {v.item()}" for t, v in zip(terms, values, strict=True) if not v.isfinite()
+        ]
         raise NonFiniteLossError(
             f"{', '.join(bad)} in epoch {self.current_epoch}, on the batch of "
             f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "

@@ -31,9 +31,7 @@ class Preview(pl.Callback):
         self.every_n_epochs = every_n_epochs
         self._rows: list[Tensor] = []
 
-    def on_validation_epoch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._rows = []
 
     def on_validation_batch_end(

@@ -39,5 +39,3 @@ def consistency_loss(
     hole = feature_mask.float()
     squares = (encoder_features.float() - target) ** 2 + (decoder_features.float() - target) ** 2
     return (squares * hole).sum() / (hole.sum() * C).clamp(min=1)
-
-

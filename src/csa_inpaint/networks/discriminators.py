@@ -57,5 +57,3 @@ class FeaturePatchDiscriminator(nn.Sequential):
             nn.Conv2d(width, width, 4, stride=third, padding=1),
         )
         init_weights(self)
-
-
