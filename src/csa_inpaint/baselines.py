@@ -29,7 +29,7 @@ def telea(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def navier_stokes(image: Tensor, mask: Tensor) -> Tensor:
-    """OpenCV's Navier-Stokes inpainting (Bertalmio et al., 2001), radius 3; otherwise as ``telea``."""
+    """OpenCV's Navier-Stokes inpainting (Bertalmio et al., 2001); otherwise as ``telea``."""
     return _opencv(image, mask, "INPAINT_NS")
 
 

@@ -88,7 +88,9 @@ class CSAInpainter(pl.LightningModule):
             raise ValueError(f"ema_decay={ema_decay}, expected a value in [0, 1) or null")
         self.loss_weights = _known_weights(loss_weights or {})
         self.schedule = LinearDecay(**(schedule or {}))
-        self.betas = tuple(betas)
+        first, second = betas
+        self.betas = (first, second)
+        self.width = width
         self.learning_rate = learning_rate
         self.accumulate_batches = accumulate_batches
         self.clip_norm = clip_norm
@@ -136,7 +138,8 @@ class CSAInpainter(pl.LightningModule):
     @property
     def adversaries(self) -> list[Adversary]:
         """The run's adversaries, by name: the order in the config does not matter."""
-        found = [c for c in self.trainer.callbacks if isinstance(c, Adversary)]
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        found = [callback for callback in callbacks if isinstance(callback, Adversary)]
         names = [adversary.name for adversary in found]
         if len(set(names)) < len(names):
             raise ValueError(f"adversaries need different names, got {', '.join(sorted(names))}")
@@ -281,25 +284,16 @@ class CSAInpainter(pl.LightningModule):
 
     # --- validation ------------------------------------------------------------------------------
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Inpainting:
-        return self._score(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        self._log_scores("val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Inpainting:
-        return self._score(batch)
-
-    def on_test_epoch_end(self) -> None:
-        self._log_scores("test")
-
-    def _score(self, batch: Batch) -> Inpainting:
-        out = self(batch.image, batch.mask)
+    def validation_step(  # type: ignore[override]  # what it returns goes to the callbacks
+        self, batch: Batch, batch_idx: int
+    ) -> Inpainting:
+        out: Inpainting = self(batch.image, batch.mask)
         self.metrics.update(out, batch.image, batch.mask)
         return out
 
-    def _log_scores(self, stage: str) -> None:
-        self.log_dict({f"{stage}/{name}": value for name, value in self.metrics.compute().items()})
+    def on_validation_epoch_end(self) -> None:
+        scores = self.metrics.compute()
+        self.log_dict({f"val/{name}": value for name, value in scores.items()})
         self.metrics.reset()
 
     # --- checkpoints -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Fill the holes of pictures: ``python -m csa_inpaint.predict checkpoint=… images=… masks=… output=…``."""
+"""Fill holes: ``python -m csa_inpaint.predict checkpoint=… images=… masks=… output=…``."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; ``--help`` tells more."""
+"""Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
 import shlex
 from pathlib import Path

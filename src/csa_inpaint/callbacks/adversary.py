@@ -75,7 +75,9 @@ class Adversary(pl.Callback, ABC):
         Shape: two (B, C, H, W).
         """
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(  # type: ignore[override]  # it works with no other module
+        self, trainer: pl.Trainer, pl_module: "CSAInpainter", stage: str
+    ) -> None:
         if stage == "fit" and self.name not in pl_module.discriminators:
             pl_module.discriminators[self.name] = self.build_discriminator(pl_module)
 
@@ -108,7 +110,7 @@ class PatchAdversary(Adversary):
 
     Args:
         name, objective, weight, learning_rate, judges: see ``Adversary``.
-        width: channels of the discriminator's first convolution.
+        width: channels of the discriminator's first convolution; None takes the generator's.
     """
 
     def __init__(
@@ -118,13 +120,13 @@ class PatchAdversary(Adversary):
         weight: float = 0.002,
         learning_rate: float = 2e-4,
         judges: Judged = "refined",
-        width: int = 64,
+        width: int | None = None,
     ) -> None:
         super().__init__(name, objective, weight, learning_rate, judges)
         self.width = width
 
     def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
-        return PatchDiscriminator(self.width)
+        return PatchDiscriminator(self.width or pl_module.width)
 
     def pair(
         self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
@@ -137,7 +139,8 @@ class FeatureAdversary(Adversary):
 
     Args:
         name, objective, weight, learning_rate, judges: see ``Adversary``.
-        width: channels of the discriminator's convolutions.
+        width: channels of the discriminator's convolutions; None takes eight times the width of
+            the VGG-16, the paper's 512.
         strides: of its three convolutions; (2, 1, 1) is the paper's figure.
     """
 
@@ -148,7 +151,7 @@ class FeatureAdversary(Adversary):
         weight: float = 0.002,
         learning_rate: float = 2e-4,
         judges: Judged = "refined",
-        width: int = 512,
+        width: int | None = None,
         strides: Sequence[int] = (2, 1, 1),
     ) -> None:
         super().__init__(name, objective, weight, learning_rate, judges)
@@ -157,8 +160,8 @@ class FeatureAdversary(Adversary):
         self.strides = (first, second, third)
 
     def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
-        pool3_channels = 4 * pl_module.vgg_width
-        return FeaturePatchDiscriminator(pool3_channels, self.width, self.strides)
+        vgg = pl_module.vgg_width
+        return FeaturePatchDiscriminator(4 * vgg, self.width or 8 * vgg, self.strides)
 
     def pair(
         self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting

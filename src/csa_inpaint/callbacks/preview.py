@@ -68,7 +68,8 @@ def rows(batch: Batch, out: Inpainting) -> Tensor:
 
 def grid(samples: Tensor) -> Tensor:
     """(N, 5, 3, H, W) → one picture (3, height, width), a sample a row."""
-    return make_grid(samples.flatten(0, 1), nrow=len(COLUMNS), pad_value=1.0)
+    picture: Tensor = make_grid(samples.flatten(0, 1), nrow=len(COLUMNS), pad_value=1.0)
+    return picture
 
 
 def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:

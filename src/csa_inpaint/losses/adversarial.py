@@ -111,5 +111,6 @@ class WGANGP(Objective):
         # what `discriminator_loss` averages, whatever the number of patches.
         scores = logits.float().flatten(1).mean(1).sum()
         (gradient,) = torch.autograd.grad(scores, between, create_graph=True)
-        norm = gradient.flatten(1).norm(dim=1)
-        return self.weight * (norm - 1).square().mean()
+        norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        penalty: Tensor = self.weight * (norm - 1).square().mean()
+        return penalty

@@ -35,7 +35,7 @@ def consistency_loss(
             "must be the same (VGG-16 relu4_3 is at 1/8 resolution, attention_level 3) and the "
             "channels a multiple"
         )
-    target = target.detach().float().unflatten(1, (C, -1)).mean(2)
+    target = target.detach().float().reshape(B, C, -1, h, w).mean(2)
     hole = feature_mask.float()
     squares = (encoder_features.float() - target) ** 2 + (decoder_features.float() - target) ** 2
     return (squares * hole).sum() / (hole.sum() * C).clamp(min=1)

@@ -1,5 +1,6 @@
 """The two U-Nets of the method: the rough network and the refinement network (paper, Sec. 3.1)."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ class RoughNetwork(nn.Module):
         channels = level_channels(width, depth)
 
         self.down = nn.ModuleList([nn.Sequential(halve(3, width))])
-        for outer, inner in zip(channels[:-2], channels[1:-1], strict=True):
+        for outer, inner in pairwise(channels[:-1]):
             self.down.append(nn.Sequential(nn.LeakyReLU(0.2), halve(outer, inner), norm(inner)))
         # The innermost convolution may leave a single pixel, which has no variance to normalise.
         self.down.append(nn.Sequential(nn.LeakyReLU(0.2), halve(channels[-2], channels[-1])))
@@ -51,7 +52,7 @@ class RoughNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         check_divisible(image, self.depth)
-        skips = []
+        skips: list[Tensor] = []
         x = image
         for down in self.down:
             x = down(x)
@@ -59,7 +60,8 @@ class RoughNetwork(nn.Module):
         x = skips.pop()
         for up in self.up[:-1]:
             x = torch.cat([up(x), skips.pop()], dim=1)
-        return self.up[-1](x)
+        rough: Tensor = self.up[-1](x)
+        return rough
 
 
 class Refined(NamedTuple):
@@ -70,22 +72,15 @@ class Refined(NamedTuple):
     decoder_features: Tensor  # (B, C, h, w), the decoder's features at the same level
 
 
-class DownBlock(nn.Module):
-    """LeakyReLU, dilated 4×4, norm, LeakyReLU, 3×3; then, set apart, the norm.
-
-    The attention stands between the two parts, so the network calls them one after the other.
-    """
-
-    def __init__(self, outer: int, inner: int) -> None:
-        super().__init__()
-        self.reduce = nn.Sequential(
-            nn.LeakyReLU(0.2),
-            DilatedHalve(outer),
-            norm(outer),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(outer, inner, kernel_size=3, padding=1),
-        )
-        self.norm = norm(inner)
+def down_block(outer: int, inner: int) -> nn.Sequential:
+    """LeakyReLU, dilated 4×4 to half the size, norm, LeakyReLU, 3×3; its norm is set apart."""
+    return nn.Sequential(
+        nn.LeakyReLU(0.2),
+        DilatedHalve(outer),
+        norm(outer),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(outer, inner, kernel_size=3, padding=1),
+    )
 
 
 def up_block(inner: int, outer: int) -> nn.Sequential:
@@ -133,10 +128,12 @@ class RefinementNetwork(nn.Module):
         self.attention_level = attention_level
         self.attention = attention
         channels = level_channels(width, depth)
-        levels = list(zip(channels[:-1], channels[1:], strict=True))
+        levels = list(pairwise(channels))
 
         self.first = nn.Conv2d(6, width, kernel_size=3, padding=1)
-        self.down = nn.ModuleList(DownBlock(outer, inner) for outer, inner in levels)
+        self.down = nn.ModuleList(down_block(outer, inner) for outer, inner in levels)
+        # Apart from the convolutions, because the attention stands between them.
+        self.down_norm = nn.ModuleList(norm(inner) for _, inner in levels)
         self.innermost = nn.Sequential(
             nn.LeakyReLU(0.2),
             DilatedHalve(channels[-1]),
@@ -154,11 +151,13 @@ class RefinementNetwork(nn.Module):
         check_divisible(image, self.depth)
         x = self.first(image)
         skips = [x]
-        for level, down in enumerate(self.down, start=1):
-            x = down.reduce(x)
+        for level, down, normalise in zip(
+            range(1, self.depth), self.down, self.down_norm, strict=True
+        ):
+            x = down(x)
             if level == self.attention_level:
                 x = encoder_features = self.attention(x, mask)
-            x = down.norm(x)
+            x = normalise(x)
             skips.append(x)
         x = self.innermost(x)
         for level, up in zip(reversed(range(1, self.depth)), self.up, strict=True):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +72,8 @@ class VGG16Features(nn.Module):
         self.register_buffer("std", 2 * torch.tensor(scale)[:, None, None], persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._features[0]._apply(fn, recurse)
-        return super()._apply(fn, recurse)  # type: ignore[return-value]
+        self._features[0]._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return cast(Self, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> VGGFeatures:
         pool3 = self.pool3(image)
