@@ -1,6 +1,7 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
 import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from csa_inpaint.checkpoints import find_checkpoint
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
+    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
     OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
