@@ -78,14 +78,15 @@ def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     choices, rest = [], []
     for override in overrides:
         name, value = override.lstrip("+~").split("=", 1)
-        if name.split("@")[0] in groups:
-            wrong = [v for v in _listed(value) if v not in groups[name]]
+        group = name.split("@")[0]
+        if group in groups:
+            wrong = [v for v in _listed(value) if v not in groups[group]]
             if wrong:
-                yield from (_hint(f"{name}={v}", v, groups[name], f"{name}=") for v in wrong)
+                yield from (_hint(f"{group}={v}", v, groups[group], f"{group}=") for v in wrong)
             else:
                 choices.append(override)
-        elif not override.startswith("+"):
-            rest.append(name.split("@")[0])
+        elif not override.startswith(("+", "hydra.", "hydra/")):  # Hydra knows its own keys
+            rest.append(group)
     keys = _keys(config_name, choices)
     for name in rest:
         if keys and name not in keys:
