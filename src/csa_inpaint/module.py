@@ -105,6 +105,7 @@ class CSAInpainter(pl.LightningModule):
         self.discriminators = nn.ModuleDict()
         self.metrics = InpaintingMetrics()
         self._window = 0  # batches whose gradients wait for an update
+        self._accumulated: dict[str, Any] | None = None  # a restored window, until training starts
         self._truth: tuple[Tensor, VGGFeatures] | None = None
 
     # --- inference -------------------------------------------------------------------------------
@@ -321,7 +322,7 @@ class CSAInpainter(pl.LightningModule):
         saved = {key.split(".")[1] for key in state if key.startswith("discriminators.")}
         if self._trainer is not None and self.trainer.state.fn == "fit":
             self._check_adversaries(saved)
-            self._restore_window(checkpoint.get("accumulated"))
+            self._accumulated = checkpoint.get("accumulated")
         else:
             checkpoint["state_dict"] = {
                 key: value for key, value in state.items() if not key.startswith("discriminators.")
@@ -337,13 +338,15 @@ class CSAInpainter(pl.LightningModule):
                 f"{'; '.join(differences)}. Resume with adversary=[{','.join(sorted(saved))}]"
             )
 
-    def _restore_window(self, accumulated: dict[str, Any] | None) -> None:
-        if accumulated is None:
+    def on_train_start(self) -> None:
+        """Continue an accumulation window; Lightning clears the gradients after it has loaded."""
+        if self._accumulated is None:
             return
-        self._window = accumulated["batches"]
+        self._window = self._accumulated["batches"]
         parameters = dict(self.named_parameters())
-        for name, gradient in accumulated["gradients"].items():
+        for name, gradient in self._accumulated["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name].device)
+        self._accumulated = None
 
 
 class Term(NamedTuple):
