@@ -9,7 +9,6 @@ Every ratio is between two medians of the same process, its two sides timed in t
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from common import RESULTS, peak_memory, table, versions
 from torch import Tensor
 
 from csa_inpaint.csa import CSALayer, naive_csa
@@ -26,7 +26,6 @@ from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pyto
 from csa_inpaint.csa.search import search_pytorch, triton_kernels
 
 CHANNELS = 512
-RESULTS = Path(__file__).parent / "results"
 Function = Callable[[], object]
 
 
@@ -75,11 +74,6 @@ def both(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, mask: Tensor) 
     return lambda: torch.autograd.grad(function(x, mask), x, cotangent)
 
 
-def table(title: str, head: list[str], rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    return "\n".join([f"\n## {title}\n", *lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
 def against_the_loop(repeats: int) -> str:
     x1, mask1 = inputs(1)
     x8, mask8 = inputs(8)
@@ -114,19 +108,14 @@ def memory(batch: int, size: int, backward: bool) -> float:
     """MB above inputs and outputs (and their gradients), by the peak of this fresh process."""
     mode = both if backward else forward
 
-    def peak() -> float:
-        # not ru_maxrss, which a child process takes over from its parent
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
     x, mask = inputs(1, 8)
     mode(CSALayer(), x, mask)()
-    before = peak()
+    before = peak_memory()
     x, mask = inputs(batch, size)
     mode(CSALayer(), x, mask)()
     # input, its copy, output and its gradient, gradient of the input; forward: input and output
     tensors = 5 if backward else 2
-    return peak() - before - tensors * x.numel() * 4 / 2**20
+    return peak_memory() - before - tensors * x.numel() * 4 / 2**20
 
 
 def memory_table() -> str:
@@ -262,8 +251,7 @@ def main() -> None:
     name = "csa_layer_gpu" if options.gpu else "csa_layer"
     parts = [
         "# CSA layer\n",
-        f"torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{options.threads} CPU threads, medians of {repeats}.",
+        f"{versions()}, {options.threads} CPU threads, medians of {repeats}.",
     ]
     if options.gpu:
         parts += gpu(repeats, options.quick)
