@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from csa_inpaint.callbacks.adversary import Adversary
 from csa_inpaint.csa import CSALayer
+from csa_inpaint.csa.layer import NonFiniteFeaturesError
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
 from csa_inpaint.metrics import InpaintingMetrics
 from csa_inpaint.networks.generator import FILL_RGB, Generator
@@ -178,7 +179,10 @@ class CSAInpainter(pl.LightningModule):
         self._window += 1
         update = self._window == self.accumulate_batches or self.trainer.is_last_batch
 
-        out: Inpainting = self.generator(batch.image, batch.mask)
+        try:
+            out: Inpainting = self.generator(batch.image, batch.mask)
+        except NonFiniteFeaturesError as error:
+            raise self._non_finite(f"the CSA layer's {error}", batch) from error
         generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
         for optimizer in discriminator_optimizer:
             with optimizer.toggle_model(sync_grad=update):
@@ -277,8 +281,11 @@ class CSAInpainter(pl.LightningModule):
         bad = [
             f"{t.name} = {v.item()}" for t, v in zip(terms, values, strict=True) if not v.isfinite()
         ]
-        raise NonFiniteLossError(
-            f"{', '.join(bad)} in epoch {self.current_epoch}, on the batch of "
+        raise self._non_finite(", ".join(bad), batch)
+
+    def _non_finite(self, what: str, batch: Batch) -> NonFiniteLossError:
+        return NonFiniteLossError(
+            f"{what}, in epoch {self.current_epoch}, on the batch of "
             f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "
             "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32."
         )

@@ -13,6 +13,10 @@ from csa_inpaint.csa.search import search
 Similarity = Literal["cosine", "released"]
 
 
+class NonFiniteFeaturesError(ValueError):
+    """The layer was given features that are infinite or not a number."""
+
+
 class CSALayer(nn.Module):
     """Fill the hole of a feature map with coherent mixtures of its known patches.
 
@@ -47,8 +51,9 @@ class CSALayer(nn.Module):
 
     Raises:
         ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
-            and features that are not finite. The last is checked on the CPU outside compiled
-            graphs only, since elsewhere it would wait for the device: there NaN stays NaN.
+            and (``NonFiniteFeaturesError``) features that are not finite. The last is checked on
+            the CPU outside compiled graphs only, since elsewhere it would wait for the device:
+            there NaN stays NaN.
 
     Example:
         >>> features, mask = torch.randn(2, 64, 32, 32), torch.zeros(2, 1, 256, 256)
@@ -151,7 +156,7 @@ def _check_finite(features: Tensor) -> None:
     wrong = (~features.detach().isfinite()).nonzero()
     if len(wrong):
         index = tuple(wrong[0].tolist())
-        raise ValueError(
+        raise NonFiniteFeaturesError(
             f"features[{', '.join(map(str, index))}] is {features[index].item()}, the first of "
             f"{len(wrong)} values that are not finite; similarities need finite features"
         )
