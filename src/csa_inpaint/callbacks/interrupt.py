@@ -6,11 +6,16 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_info
 
 
-class SaveOnInterrupt(pl.Callback):
+class SaveOnInterrupt(Checkpoint):
     """On Ctrl-C, finish the batch, save everything and say how to resume.
+
+    After the last batch of an epoch it waits for the epoch's end, validation included: a run that
+    is resumed in between would leave that out, and with it the step of the schedule. As a
+    ``Checkpoint`` it runs after all other hooks.
 
     A second Ctrl-C stops at once; the checkpoints that were written before stay.
 
@@ -38,6 +43,13 @@ class SaveOnInterrupt(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
+        if not trainer.is_last_batch:
+            self._stop_if_requested(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop_if_requested(trainer)
+
+    def _stop_if_requested(self, trainer: pl.Trainer) -> None:
         # The signal reaches the processes between different batches; they must agree on one.
         if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
             trainer.save_checkpoint(self.path)
