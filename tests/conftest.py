@@ -122,7 +122,9 @@ def make_trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
             accelerator="cpu",
             devices=1,
             callbacks=callbacks,
-            enable_checkpointing=any(isinstance(c, SaveAfter) for c in callbacks or []),
+            enable_checkpointing=any(
+                isinstance(c, pl.callbacks.Checkpoint) for c in callbacks or ()
+            ),
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=tmp_path,

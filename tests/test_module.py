@@ -1,0 +1,484 @@
+"""The training step: terms, windows, clipping, schedule, average, and stopping and resuming."""
+
+import signal
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary, SaveOnInterrupt, interrupt
+from csa_inpaint.losses import WGANGP, RelativisticAverageLeastSquares
+from csa_inpaint.module import CSAInpainter, LinearDecay, NonFiniteLossError, Term
+from csa_inpaint.types import Batch, Inpainting
+
+Make = Callable[..., Any]
+
+
+def adversaries() -> list[pl.Callback]:
+    return [
+        PatchAdversary(WGANGP(), width=4),
+        FeatureAdversary(RelativisticAverageLeastSquares(), width=8),
+    ]
+
+
+class Recorder(CSAInpainter):
+    """Writes down what each update of the generator is made of."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.updates: list[Tensor] = []  # the generator's gradient, flat, as it is applied
+        self.weights: list[Tensor] = []  # the generator's weights after each batch
+        self.rates: list[list[float]] = []  # the learning rates of each batch
+        self.reached: dict[str, float] = {}  # gradient norm of each term in each network
+
+    def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
+        terms = super().generator_terms(batch, out)
+        for term in terms:
+            for stage in ("rough", "refinement"):
+                weights = list(getattr(self.generator, stage).parameters())
+                found = torch.autograd.grad(
+                    term.loss, weights, retain_graph=True, allow_unused=True
+                )
+                norm = sum(float(g.norm()) for g in found if g is not None)
+                self.reached[f"{term.name} {stage}"] = norm
+        return terms
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if parameters[0] is next(self.generator.parameters()):
+            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+            self.updates.append(torch.cat([gradient.flatten() for gradient in gradients]))
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        parameters = [p.detach().flatten() for p in self.generator.parameters()]
+        self.weights.append(torch.cat(parameters))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        rates = [group["lr"] for o in self.trainer.optimizers for group in o.param_groups]
+        self.rates.append(rates)
+
+
+def join(*batches: Batch) -> Batch:
+    images, masks = (torch.cat([batch[i] for batch in batches]) for i in (0, 1))
+    return Batch(images, masks, [path for batch in batches for path in batch.path])
+
+
+def assert_close(one: list[Tensor], other: list[Tensor]) -> None:
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert (a - b).norm() <= 1e-4 * b.norm()
+
+
+# --- terms ---------------------------------------------------------------------------------------
+
+TERMS = ("l1_rough", "l1_refined", "consistency", "patch", "feature")
+
+
+@pytest.mark.parametrize("detach_rough", [False, True])
+def test_module_terms_reach_the_generator(
+    detach_rough: bool, make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    module = make_module(Recorder, detach_rough=detach_rough)
+    make_trainer(adversaries()).fit(module, make_batches(1))
+    assert set(module.reached) == {
+        f"generator/{term} {stage}" for term in TERMS for stage in ("rough", "refinement")
+    }
+    assert module.reached["generator/l1_rough rough"] > 0
+    assert module.reached["generator/l1_rough refinement"] == 0
+    for term in TERMS[1:]:
+        assert module.reached[f"generator/{term} refinement"] > 0, term
+        assert (module.reached[f"generator/{term} rough"] > 0) is not detach_rough, term
+
+
+def test_module_update_is_the_weighted_sum_of_its_terms(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    def update(**weights: float) -> Tensor:
+        weights = {"l1_rough": 0.0, "l1_refined": 0.0, "consistency": 0.0, **weights}
+        module = make_module(Recorder, loss_weights=weights)
+        make_trainer().fit(module, make_batches(1))
+        return module.updates[0]
+
+    alone = update(l1_refined=1.0), update(consistency=1.0)
+    total = update(l1_refined=3.0, consistency=0.5)
+    assert_close([total], [3 * alone[0] + 0.5 * alone[1]])
+
+
+def test_module_without_vgg_terms_makes_no_vgg(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    module = make_module(loss_weights={"consistency": 0.0}, vgg={"weights": "nowhere.pth"})
+    make_trainer().fit(module, make_batches(1))
+    assert not hasattr(module, "vgg")
+
+
+# --- accumulation and clipping -------------------------------------------------------------------
+
+
+def test_module_accumulation_equals_one_large_batch(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make
+) -> None:
+    mask = make_batch(0).mask  # the consistency loss is a mean over the batch's hole positions
+    single = [make_batch(seed)._replace(mask=mask) for seed in range(5)]
+    # five batches in windows of two: the last window holds one
+    large = [join(*single[:2]), join(*single[2:4]), single[4]]
+
+    def updates(given: list[Batch], accumulate_batches: int) -> Recorder:
+        module = make_module(Recorder, accumulate_batches=accumulate_batches)
+        make_trainer(max_epochs=2).fit(module, make_batches(given=given))
+        return module
+
+    windows, batches = updates(single, 2), updates(large, 1)
+    assert len(windows.updates) == 6
+    # Adam turns rounding into steps, so only the first update starts from equal weights.
+    assert_close(windows.updates[:1], batches.updates[:1])
+    for module, per_update in ((windows, 2), (batches, 1)):
+        moved = [not torch.equal(a, b) for a, b in pairwise(module.weights)]
+        per_epoch = [False, True, False, True, True] if per_update == 2 else [True] * 3
+        assert moved == (per_epoch * 2)[1:]
+
+
+def test_module_last_window_is_averaged_over_its_own_batches(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make
+) -> None:
+    single = [make_batch(seed) for seed in range(2)]
+    whole, short = make_module(Recorder), make_module(Recorder, accumulate_batches=3)
+    for module in (whole, short):
+        mean_of = make_batch(0).mask
+        given = [batch._replace(mask=mean_of) for batch in single]
+        given = [join(*given)] if module is whole else given
+        make_trainer().fit(module, make_batches(given=given))
+    assert_close(short.updates, whole.updates)
+
+
+def test_module_accumulation_survives_a_validation(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    plain, validated = (make_module(Recorder, accumulate_batches=2) for _ in range(2))
+    make_trainer(adversaries()).fit(plain, make_batches(2))
+    make_trainer(adversaries(), val_check_interval=1).fit(
+        validated, make_batches(2), make_batches(1)
+    )
+    assert len(plain.updates) == 1
+    assert torch.equal(plain.updates[0], validated.updates[0])
+
+
+@pytest.mark.parametrize("accumulate_batches", [1, 2])
+def test_module_clip_norm_bounds_the_update(
+    accumulate_batches: int, make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    updates = []
+    for clip_norm in (None, 0.01, 1e6):
+        module = make_module(Recorder, clip_norm=clip_norm, accumulate_batches=accumulate_batches)
+        make_trainer().fit(module, make_batches(2))
+        updates.append(module.updates[0])
+    free, clipped, loose = updates
+    assert free.norm() > 0.02
+    assert_close([clipped], [0.01 * free / free.norm()])
+    assert_close([loose], [free])
+
+
+# --- schedule and average ------------------------------------------------------------------------
+
+
+def test_schedule_is_constant_then_linear() -> None:
+    schedule = LinearDecay(constant=2, decay=4)
+    assert [schedule(n) for n in range(8)] == [1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+    assert [LinearDecay(constant=0, decay=0)(n) for n in (0, 1000)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("unit", "factors"),
+    [
+        ("epoch", [1, 1, 1, 1, 1, 1, 0.5, 0.5, 0.5]),
+        # windows of two in epochs of three: the second and third batch end one
+        ("step", [1, 1, 1, 0.5, 0.5, 0, 0, 0, 0]),
+    ],
+)
+def test_schedule_counts_epochs_or_updates(
+    unit: str, factors: list[float], make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    schedule = {"constant": 1, "decay": 2, "unit": unit}
+    module = make_module(Recorder, schedule=schedule, learning_rate=1e-3, accumulate_batches=2)
+    adversary = PatchAdversary(WGANGP(), width=4, learning_rate=1e-4)
+    make_trainer([adversary], max_epochs=3).fit(module, make_batches(3))
+    expected = [[1e-3 * factor, 1e-4 * factor] for factor in factors]
+    torch.testing.assert_close(torch.tensor(module.rates), torch.tensor(expected))
+
+
+def test_ema_follows_its_equation(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    module = make_module(Recorder, ema_decay=0.2)
+    make_trainer(max_epochs=2).fit(module, make_batches(2))
+    first, *rest = module.weights
+    expected = first
+    for n, weights in enumerate(rest, start=1):
+        decay = min(0.2, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * weights
+    averages = torch.cat([p.flatten() for p in module.ema.module.parameters()])
+    torch.testing.assert_close(averages, expected)
+    assert not torch.equal(averages, module.weights[-1])
+
+
+def test_ema_is_validated_and_saved(
+    make_module: Make,
+    make_batches: Make,
+    make_batch: Make,
+    make_trainer: Make,
+    save_after: Make,
+    tmp_path: Path,
+) -> None:
+    module = make_module(learning_rate=1e-2)
+    trainer = make_trainer([save_after()])
+    trainer.fit(module, make_batches(3), make_batches(1))
+
+    batch = make_batch(0)
+    averaged, latest = (
+        network(batch.image, batch.mask) for network in (module.ema.module, module.generator)
+    )
+    module.metrics.update(averaged, batch.image, batch.mask)
+    expected = module.metrics.compute()["psnr"]
+    assert trainer.callback_metrics["val/psnr"] == expected
+    assert not torch.equal(averaged.refined, latest.refined)
+
+    loaded = CSAInpainter.load_from_checkpoint(tmp_path / "end.ckpt", weights_only=True)
+    assert torch.equal(loaded(batch.image, batch.mask).refined, averaged.refined)
+
+
+def test_ema_can_be_left_out(make_module: Make, make_batch: Make) -> None:
+    module, batch = make_module(ema_decay=None), make_batch(0)
+    assert not any(key.startswith("ema") for key in module.state_dict())
+    expected = module.generator(batch.image, batch.mask).refined
+    assert torch.equal(module(batch.image, batch.mask).refined, expected)
+
+
+# --- precision and memory format -----------------------------------------------------------------
+
+
+def test_module_trains_in_bf16(make_module: Make, make_batches: Make, make_trainer: Make) -> None:
+    module = make_module(Recorder)
+    exact = make_module(Recorder)
+    trainer = make_trainer(adversaries(), precision="bf16-mixed")
+    trainer.fit(module, make_batches(2), make_batches(1))
+    make_trainer(adversaries()).fit(exact, make_batches(2))
+    assert all(p.dtype == torch.float32 for p in module.parameters())
+    assert all(torch.isfinite(value) for value in trainer.callback_metrics.values())
+    likeness = torch.cosine_similarity(module.updates[0], exact.updates[0], dim=0)
+    assert 0.9 < likeness < 1  # the same direction, but not computed in float32
+
+
+def test_module_channels_last_trains_the_same(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make
+) -> None:
+    default, last = (make_module(Recorder, channels_last=value) for value in (False, True))
+    for module in (default, last):
+        make_trainer(adversaries()).fit(module, make_batches(1, batch=2))
+    weight = last.generator.rough.down[1][1].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    assert_close(last.updates, default.updates)
+    batch = make_batch(7)
+    last.load_state_dict(default.state_dict())
+    outputs = [module(batch.image, batch.mask).refined for module in (default, last)]
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
+
+
+# --- losses that are not finite ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["hole", "known"])
+def test_module_stops_at_a_loss_that_is_not_finite(
+    place: str,
+    make_module: Make,
+    make_batches: Make,
+    make_batch: Make,
+    make_trainer: Make,
+    save_after: Make,
+    tmp_path: Path,
+) -> None:
+    bad = make_batch(9, 2)
+    row, column = (bad.mask[0, 0] == (place == "hole")).nonzero()[0].tolist()
+    bad.image[0, 0, row, column] = float("nan")
+    batches = make_batches(given=[make_batch(0), make_batch(1), bad])
+    trainer = make_trainer([*adversaries(), save_after(batches=(2,))])
+    module = make_module()
+    with pytest.raises(NonFiniteLossError, match=r"9_0\.jpg, 9_1\.jpg") as caught:
+        trainer.fit(module, batches)
+    term = "discriminator/patch = nan" if place == "hole" else "the CSA layer's features"
+    assert term in str(caught.value)
+    assert sorted(path.name for path in tmp_path.glob("*.ckpt")) == ["batch_2.ckpt"]
+    good = CSAInpainter.load_from_checkpoint(tmp_path / "batch_2.ckpt", weights_only=True)
+    for name, value in good.generator.named_parameters():
+        assert torch.isfinite(value).all()
+        assert torch.equal(value, module.generator.get_parameter(name))  # nothing was updated
+
+
+def test_module_names_the_generator_term_that_is_not_finite(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make
+) -> None:
+    bad = make_batch(9)
+    bad.image[bad.mask.expand(-1, 3, -1, -1) > 0.5] = float("inf")
+    with pytest.raises(NonFiniteLossError) as caught:
+        make_trainer().fit(make_module(), make_batches(given=[bad]))
+    message = str(caught.value)
+    assert "generator/l1_rough = inf, generator/l1_refined = inf" in message
+    assert ", in epoch 0, on the batch of 9_0.jpg" in message
+
+
+def test_module_saves_no_weights_that_are_not_finite(
+    make_module: Make, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> None:
+    module = make_module()
+    trainer = make_trainer([save_after()])
+    trainer.fit(module, make_batches(1))
+    before = (tmp_path / "end.ckpt").read_bytes()
+    with torch.no_grad():
+        module.generator.refinement.first.weight[0] = float("inf")
+    with pytest.raises(NonFiniteLossError, match=r"generator\.refinement\.first\.weight"):
+        trainer.save_checkpoint(tmp_path / "end.ckpt")
+    assert (tmp_path / "end.ckpt").read_bytes() == before
+
+
+# --- stopping and resuming -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """Gives Ctrl-C its meaning back; Lightning ignores it once a training was interrupted."""
+    previous = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+class PressCtrlC(pl.Callback):
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.batch:
+            signal.raise_signal(signal.SIGINT)
+
+
+# of epochs of three batches in windows of two: within a window, at its end, the epoch's last batch
+@pytest.mark.parametrize("batch", [0, 1, 2])
+@pytest.mark.usefixtures("sigint")
+def test_interrupt_saves_and_resumes_exactly(
+    batch: int,
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+    save_after: Make,
+    assert_same_state: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(interrupt, "rank_zero_info", messages.append)
+    last = tmp_path / "stopped" / "last.ckpt"
+
+    def fit(folder: str, *callbacks: pl.Callback, checkpoint: Path | None = None) -> None:
+        module = make_module(
+            seed=5 if checkpoint else 0,
+            accumulate_batches=2,
+            schedule={"constant": 0, "decay": 4},
+            learning_rate=1e-3,
+        )
+        make_trainer([*adversaries(), *callbacks, save_after(folder)], max_epochs=2).fit(
+            module, make_batches(3), make_batches(1), ckpt_path=checkpoint, weights_only=True
+        )
+
+    fit("whole")
+    with pytest.raises(SystemExit):
+        fit("stopped", PressCtrlC(batch), SaveOnInterrupt(last, "python -m again checkpoint=last"))
+    assert last.is_file()
+    assert "python -m again checkpoint=last" in messages[-1]
+    fit("resumed", checkpoint=last)
+    assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "resumed/end.ckpt")
+
+
+@pytest.mark.usefixtures("sigint")
+def test_interrupt_twice_stops_at_once(
+    make_module: Make, make_batches: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    save = SaveOnInterrupt(tmp_path / "last.ckpt", "again")
+    presses = [PressCtrlC(0), PressCtrlC(0)]
+    with pytest.raises(SystemExit):
+        make_trainer([*presses, save]).fit(make_module(), make_batches(1))
+    assert not save.path.exists()
+
+
+def test_interrupt_gives_ctrl_c_back_after_training(
+    make_module: Make, make_batches: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    previous = signal.getsignal(signal.SIGINT)
+    save = SaveOnInterrupt(tmp_path / "last.ckpt", "again")
+    make_trainer([save]).fit(make_module(), make_batches(1))
+    assert signal.getsignal(signal.SIGINT) is previous
+    assert not save.path.exists()
+
+
+def test_module_resumes_within_an_accumulation_window(
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+    save_after: Make,
+    assert_same_state: Make,
+    tmp_path: Path,
+) -> None:
+    def fit(folder: str, checkpoint: Path | None = None) -> None:
+        module = make_module(seed=5 if checkpoint else 0, accumulate_batches=3)
+        make_trainer([*adversaries(), save_after(folder, batches=(2,))]).fit(
+            module, make_batches(4), ckpt_path=checkpoint, weights_only=True
+        )
+
+    fit("whole")
+    middle = tmp_path / "whole/batch_2.ckpt"
+    accumulated = torch.load(middle, weights_only=True)["accumulated"]
+    assert accumulated["batches"] == 2
+    assert any(name.startswith("discriminators.patch") for name in accumulated["gradients"])
+    fit("resumed", checkpoint=middle)
+    assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "resumed/end.ckpt")
+
+
+# --- bad values ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulate_batches": 0}, "accumulate_batches=0, expected at least 1"),
+        ({"ema_decay": 1.0}, r"ema_decay=1\.0, expected a value in \[0, 1\)"),
+        ({"ema_decay": -0.1}, r"ema_decay=-0\.1"),
+        ({"loss_weights": {"l1": 1.0}}, "unknown loss terms l1; loss_weights has l1_rough"),
+        ({"schedule": {"unit": "batch"}}, "schedule.unit='batch', expected epoch or step"),
+        ({"schedule": {"constant": -1}}, "constant=-1, decay=100, expected no negatives"),
+    ],
+)
+def test_module_refuses_bad_values(
+    settings: dict[str, Any], message: str, make_module: Make
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_module(**settings)
+
+
+def test_module_refuses_a_checkpoint_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "other.ckpt"
+    torch.save(
+        {
+            "pytorch-lightning_version": pl.__version__,
+            "state_dict": {"encoder.weight": torch.zeros(1)},
+            "hyper_parameters": {},
+        },
+        path,
+    )
+    with pytest.raises(ValueError, match="no checkpoint of a CSAInpainter"):
+        CSAInpainter.load_from_checkpoint(path, width=4, depth=4, weights_only=True)
