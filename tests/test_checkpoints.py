@@ -1,0 +1,63 @@
+"""Checkpoints that are missing, damaged or something else."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from csa_inpaint.checkpoints import find_checkpoint, read_checkpoint
+
+
+class Anything:
+    pass
+
+
+GOOD = {"state_dict": {"generator.weight": torch.zeros(3)}}
+
+
+def test_checkpoint_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.ckpt"):
+        read_checkpoint(tmp_path / "absent.ckpt")
+    with pytest.raises(FileNotFoundError, match="checkpoint=last: no run under"):
+        find_checkpoint("last", tmp_path)
+
+
+def test_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.ckpt"
+    torch.save(GOOD, path)
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"cut\.ckpt"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{"state_dict": {"encoder.w": torch.zeros(1)}}, {"a": 1}, [1]])
+def test_checkpoint_of_something_else_is_refused(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt (is no checkpoint|holds a list)"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_checkpoint_that_is_a_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.ckpt").write_text("hello\n" * 100)
+    with pytest.raises(ValueError, match=r"notes\.ckpt"):
+        read_checkpoint(tmp_path / "notes.ckpt")
+
+
+def test_checkpoint_with_objects_is_not_loaded(tmp_path: Path) -> None:
+    torch.save({**GOOD, "extra": Anything()}, tmp_path / "objects.ckpt")
+    with pytest.raises(ValueError, match="holds Python objects"):
+        read_checkpoint(tmp_path / "objects.ckpt")
+
+
+def test_checkpoint_last_is_the_newest_run(tmp_path: Path) -> None:
+    paths = [tmp_path / run / "checkpoints" / "last.ckpt" for run in ("b", "a", "c")]
+    for age, path in enumerate(paths):
+        path.parent.mkdir(parents=True)
+        torch.save(GOOD, path)
+        os.utime(path, (1000 - age, 1000 - age))
+    assert find_checkpoint("last", tmp_path) == paths[0]
+    assert find_checkpoint(str(paths[2]), tmp_path) == paths[2]
+    assert find_checkpoint(None, tmp_path) is None

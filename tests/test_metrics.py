@@ -1,0 +1,39 @@
+"""Scores against closed forms and torchmetrics."""
+
+import math
+
+import pytest
+import torch
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+from csa_inpaint.metrics import image_scores
+
+
+def test_scores_have_their_closed_form() -> None:
+    truth, mask = torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16)
+    mask[..., :4] = 1
+    scores = image_scores(truth + 0.2 * mask, truth, mask)  # 0.1 of the range in a quarter
+    assert scores["l1"].item() == pytest.approx(2.5, rel=1e-4)
+    assert scores["l2"].item() == pytest.approx(0.25, rel=1e-4)
+    assert scores["psnr"].item() == pytest.approx(-10 * math.log10(0.0025), rel=1e-4)
+    assert scores["hole_l1"].item() == pytest.approx(10, rel=1e-4)
+    assert scores["hole_psnr"].item() == pytest.approx(20, rel=1e-4)
+
+
+def test_scores_equal_torchmetrics_per_image() -> None:
+    truth, other = (torch.rand(2, 3, 24, 24) * 2 - 1 for _ in range(2))
+    scores = image_scores(other, truth, torch.ones(2, 1, 24, 24))
+    unit = (other + 1) / 2, (truth + 1) / 2
+    psnr = peak_signal_noise_ratio(*unit, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    ssim = structural_similarity_index_measure(*unit, data_range=1.0, reduction="none")
+    torch.testing.assert_close(scores["psnr"], psnr)
+    torch.testing.assert_close(scores["hole_psnr"], psnr)
+    torch.testing.assert_close(scores["ssim"], ssim)
+
+
+def test_scores_of_a_prediction_out_of_range_are_clipped() -> None:
+    truth, mask = torch.ones(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    assert image_scores(truth * 5, truth, mask)["l1"] == 0
