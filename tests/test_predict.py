@@ -1,0 +1,66 @@
+"""Pairing pictures with masks, before anything is computed."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from csa_inpaint.predict import Job, plan
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("images/a.jpg", "images/sub/b.png", "masks/a.png", "masks/sub/b.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    return tmp_path
+
+
+def test_plan_pairs_a_folder_by_relative_name(root: Path) -> None:
+    assert plan(root / "images", root / "masks", root / "out") == [
+        Job(root / f"images/{image}", root / f"masks/{name}", root / f"out/{name}")
+        for image, name in (("a.jpg", "a.png"), ("sub/b.png", "sub/b.png"))
+    ]
+
+
+def test_plan_uses_one_mask_for_all(root: Path) -> None:
+    jobs = plan(root / "images", root / "masks/a.png", root / "out")
+    assert [job.mask for job in jobs] == [root / "masks/a.png"] * 2
+
+
+def test_plan_names_the_output_of_one_picture(root: Path) -> None:
+    image, mask = root / "images/a.jpg", root / "masks/a.png"
+    assert plan(image, mask, root / "x.png") == [Job(image, mask, root / "x.png")]
+    assert plan(image, root / "masks", root / "out") == [Job(image, mask, root / "out/a.png")]
+    with pytest.raises(ValueError, match=r"written as \.png"):
+        plan(image, mask, root / "x.jpg")
+
+
+def test_plan_names_missing_masks_and_paths(root: Path) -> None:
+    (root / "masks/sub/b.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no mask in .* for .*b\.png"):
+        plan(root / "images", root / "masks", root / "out")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        plan(root / "absent", root / "masks", root / "out")
+    with pytest.raises(FileNotFoundError, match=r"no mask named b\.\*"):
+        plan(root / "images/sub/b.png", root / "masks/sub/..", root / "out")
+
+
+def test_plan_overwrites_only_when_told(root: Path) -> None:
+    (root / "out").mkdir()
+    (root / "out/a.png").touch()
+    with pytest.raises(FileExistsError, match=r"a\.png would be overwritten.*overwrite=true"):
+        plan(root / "images", root / "masks", root / "out")
+    assert len(plan(root / "images", root / "masks", root / "out", overwrite=True)) == 2
+
+
+def test_plan_refuses_a_file_as_output_of_a_folder(root: Path) -> None:
+    with pytest.raises(FileExistsError, match="is a file, but images"):
+        plan(root / "images", root / "masks", root / "masks/a.png")
+
+
+def test_plan_refuses_two_pictures_of_one_name(root: Path) -> None:
+    Image.new("RGB", (8, 8)).save(root / "images/a.png")
+    with pytest.raises(ValueError, match="differ only in their extension"):
+        plan(root / "images", root / "masks", root / "out")
