@@ -189,9 +189,6 @@ class CSAInpainter(pl.LightningModule):
                 self._descend(
                     optimizer, self.discriminator_terms(batch, out.detach()), batch, update
                 )
-            # Autocast keeps half-precision copies of the weights: they are from before the update,
-            # and their graph would carry the generator's gradient into the discriminators.
-            torch.clear_autocast_cache()
         with generator_optimizer.toggle_model(sync_grad=update):
             self._descend(generator_optimizer, self.generator_terms(batch, out), batch, update)
 
