@@ -298,7 +298,7 @@ class CSAInpainter(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         scores = self.metrics.compute()
-        self.log_dict({f"val/{name}": value for name, value in scores.items()})
+        self.log_dict({f"val/{name}": value for name, value in scores.items()}, sync_dist=True)
         self.metrics.reset()
 
     # --- checkpoints -----------------------------------------------------------------------------

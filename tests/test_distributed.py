@@ -1,0 +1,58 @@
+"""Training in two real processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+TINY = [
+    "model.width=4",
+    "model.depth=4",
+    "data.size=64",
+    "data.num_workers=0",
+    "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=1",
+]
+TWO_PROCESSES = ["strategy=ddp", "trainer.devices=2"]
+
+
+def trained(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    """The weights after a short training, run as a user runs it."""
+    command = [sys.executable, "-m", "csa_inpaint.train", f"output_root={folder}", *TINY]
+    done = subprocess.run(
+        [*command, *overrides],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (checkpoint,) = folder.rglob("last.ckpt")
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_step_of_one_with_twice_the_batch(tmp_path):
+    # Without terms whose mean depends on the other samples of the batch.
+    plain = ["adversary=[]", "model.loss_weights.consistency=0", "trainer.limit_train_batches=3"]
+    one = trained(tmp_path / "one", *plain, "data.batch_size=2", "trainer.devices=1")
+    two = trained(tmp_path / "two", *plain, "data.batch_size=1", *TWO_PROCESSES)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        # Not the biases: those before a norm have no gradient but rounding, which Adam enlarges.
+        if value.dim() == 4:
+            assert torch.linalg.vector_norm(two[name] - value) < 2e-3 * value.norm(), name
+
+
+@pytest.mark.slow
+def test_adversaries_train_in_two_processes(tmp_path):
+    weights = trained(
+        tmp_path, *TWO_PROCESSES, "data.batch_size=1", "trainer.limit_train_batches=2"
+    )
+    assert any(name.startswith("discriminators.patch.") for name in weights)
+    assert all(torch.isfinite(value).all() for value in weights.values())
