@@ -1,5 +1,12 @@
 """What the tests of training share: a tiny model, its batches and a quiet Trainer."""
 
+import os
+
+# The networks here are tiny: a second thread costs more in waiting than it brings. Set before
+# torch is imported, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
