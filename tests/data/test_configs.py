@@ -70,7 +70,7 @@ def test_mask_composes_and_draws(tmp_path: Path, make_images: MakeImages, name: 
         if "root" in (CONF / f"mask/{name}.yaml").read_text()
         else []
     )
-    batch = batch_of(tmp_path, f"mask={name}", *overrides)
+    batch = batch_of(tmp_path, f"mask={name}", "data.batch_size=8", *overrides)
     assert batch.mask.shape == (8, 1, 128, 128)
     assert 0 < batch.mask.float().mean() < 1
 
