@@ -1,7 +1,7 @@
 """Time and memory of one training step and one inference, split into their parts.
 
     python benchmarks/train_step.py --size 128 --width 24 --depth 6 --batch 8
-    python benchmarks/train_step.py --table   # 256x256, width 64: three minutes on two cores
+    python benchmarks/train_step.py --table   # 256x256, width 64: two to three minutes on two cores
 
 The steps are those of a Trainer: the module's own methods with both adversaries, the consistency
 loss, the moving average and the photographs that come with the library. Each configuration runs in
