@@ -22,7 +22,7 @@ from common import RESULTS, peak_memory, table, versions
 from torch import Tensor
 
 from csa_inpaint.csa import CSALayer, naive_csa
-from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pytorch
+from csa_inpaint.csa.propagate import links, propagate_backward_pytorch, propagate_pytorch
 from csa_inpaint.csa.search import search_pytorch, triton_kernels
 
 CHANNELS = 512
@@ -181,11 +181,12 @@ def draw(data: dict[str, dict[str, object]], path: Path) -> None:
 def pytorch_form(x: Tensor, mask: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor]:
     """Output and gradient of the layer with 1x1 patches, through the PyTorch forms."""
     patches, hole = x.flatten(2).mT, mask.flatten(1) > 0.5
+    linked = links(hole, x.shape[3], across_gaps=True)
     match = search_pytorch(patches, hole)
-    generated, weights = propagate_pytorch(patches, hole, match, True)
+    generated, weights = propagate_pytorch(patches, hole, linked, match, True, True)
     grad = cotangent.flatten(2).mT.to(generated.dtype)
     gradient = propagate_backward_pytorch(
-        grad, patches, hole, match, generated, weights, True, False
+        grad, patches, hole, linked, match, generated, weights, True, True, False
     )
     return generated.mT.reshape(x.shape).to(x.dtype), gradient.mT.reshape(x.shape)
 

@@ -35,13 +35,24 @@ def features(seed: int, *shape: int) -> Tensor:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 8, 17, 65])
 @pytest.mark.parametrize("similarity", ["cosine", "released"])
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("across_gaps", [True, False])
 @pytest.mark.parametrize("detach_weights", [False, True])
-def test_layer_equals_naive(channels: int, similarity: str, detach_weights: bool) -> None:
+def test_layer_equals_naive(
+    channels: int, similarity: str, guarded: bool, across_gaps: bool, detach_weights: bool
+) -> None:
     x = features(channels, 2, channels, 6, 5)
-    if similarity == "released":
-        x = x.abs() + 0.1  # its weights are unbounded where similarities are negative
+    if not guarded:
+        x = x.abs() + 0.1  # the weights are unbounded where similarities are negative
     mask = random_hole(channels, 2, 6, 5, 0.4)
-    assert_same_as_naive(x, mask, similarity=similarity, detach_weights=detach_weights)
+    assert_same_as_naive(
+        x,
+        mask,
+        similarity=similarity,
+        guarded=guarded,
+        across_gaps=across_gaps,
+        detach_weights=detach_weights,
+    )
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 3])
@@ -55,6 +66,7 @@ def test_layer_equals_naive_for_patches(
     mask[1] = 0
     mask[1, :, -3:, -2:] = 1  # a hole at the border
     assert_same_as_naive(x, mask, patch_size=patch_size, stride=stride)
+    assert_same_as_naive(x, mask, patch_size=patch_size, stride=stride, across_gaps=False)
 
 
 @pytest.mark.parametrize("options", [{}, {"patch_size": 2}, {"similarity": "released"}])

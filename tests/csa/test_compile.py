@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from csa_inpaint.csa import CSALayer
-from csa_inpaint.csa.propagate import propagate
+from csa_inpaint.csa.propagate import links, propagate
 from csa_inpaint.csa.search import search
 
 OPTIONS: list[dict[str, Any]] = [
@@ -84,9 +84,10 @@ def test_operators_are_registered_rightly(columns: bool) -> None:
     hole = torch.rand(2, 7, generator=torch.Generator().manual_seed(0)) < 0.4
     patches = torch.randn(2, 5, 7).mT if columns else torch.randn(2, 7, 5)
     match = search(patches, hole)
-    weights = propagate(patches, hole, match, "cosine", False)[1]
+    linked = links(hole, 7, across_gaps=True)
+    weights = propagate(patches, hole, linked, match)[1]
     patches = patches.requires_grad_()
     operators = torch.ops.csa_inpaint
     torch.library.opcheck(operators.search, (patches.detach(), hole))
-    torch.library.opcheck(operators.propagate, (patches, hole, match, True, False))
+    torch.library.opcheck(operators.propagate, (patches, hole, linked, match, True, True, False))
     torch.library.opcheck(operators.attention_matrix, (hole, match, weights))

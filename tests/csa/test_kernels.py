@@ -13,7 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pytorch
+from csa_inpaint.csa.propagate import (
+    links,
+    propagate_backward_pytorch,
+    propagate_pytorch,
+)
 from csa_inpaint.csa.search import search_pytorch
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -58,22 +62,30 @@ def test_search_kernel_equals_pytorch(dtype: torch.dtype, size: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [33])
 @pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("across_gaps", [True, False])
 @pytest.mark.parametrize("detach_weights", [True, False])
 def test_propagate_kernels_equal_pytorch(
-    dtype: torch.dtype, size: int, cosine: bool, detach_weights: bool
+    dtype: torch.dtype,
+    size: int,
+    cosine: bool,
+    guarded: bool,
+    across_gaps: bool,
+    detach_weights: bool,
 ) -> None:
     from csa_inpaint.csa import kernels
 
-    patches, hole = case(dtype, size, "random" if cosine else "positive")
+    patches, hole = case(dtype, size, "random" if guarded else "positive")
+    linked = links(hole, 8, across_gaps)
     match = search_pytorch(patches, hole)
-    expected = propagate_pytorch(patches, hole, match, cosine)
+    expected = propagate_pytorch(patches, hole, linked, match, cosine, guarded)
     for value, wanted in zip(
-        kernels.propagate(patches, hole, match, cosine), expected, strict=True
+        kernels.propagate(patches, hole, linked, match, cosine, guarded), expected, strict=True
     ):
         torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
 
     grad = torch.randn(expected[0].shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    saved = (grad, patches, hole, match, *expected, cosine, detach_weights)
+    saved = (grad, patches, hole, linked, match, *expected, cosine, guarded, detach_weights)
     wanted = propagate_backward_pytorch(*saved)
     tolerance = 1e-5 + torch.finfo(dtype).eps
     torch.testing.assert_close(
@@ -88,10 +100,11 @@ def test_kernels_are_right_at_the_limits(dtype: torch.dtype, kind: str) -> None:
     from csa_inpaint.csa import kernels
 
     patches, hole = case(dtype, 9, kind)
+    linked = links(hole, 8, across_gaps=True)
     match = kernels.search(patches, hole)
     assert torch.equal(match, search_pytorch(patches, hole))
-    generated, weights = kernels.propagate(patches, hole, match, True)
-    expected, _ = propagate_pytorch(patches, hole, match, True)
+    generated, weights = kernels.propagate(patches, hole, linked, match, True, True)
+    expected, _ = propagate_pytorch(patches, hole, linked, match, True, True)
     assert generated.isfinite().all()
     assert ((weights >= 0) & (weights <= 1)).all()
     scale = float(patches.float().abs().max())
@@ -122,14 +135,14 @@ def test_kernels_compile_for_a_gpu(dtype: str) -> None:
 
     from csa_inpaint.csa import kernels
 
-    pointers = {"patches": dtype, "rows": dtype, "result": dtype, "hole": "i1"}
+    pointers = {"patches": dtype, "rows": dtype, "result": dtype, "hole": "i1", "linked": "i1"}
     indices = ("order", "holes", "match", "before", "users", "first_user")
     functions: list[tuple[Any, dict[str, Any]]] = [
         (kernels._scale_rows, {"UNIT": dtype == "fp32", "BLOCK": 512}),
         (kernels._search, {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_D": 32, "TIE": 5e-7}),
-        (kernels._similarity, {"COSINE": True, "BLOCK": 512}),
-        (kernels._recurrence, {"COSINE": True, "BLOCK": 512}),
-        (kernels._slopes, {"COSINE": True, "BLOCK": 512}),
+        (kernels._similarity, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
+        (kernels._recurrence, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
+        (kernels._slopes, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
         (kernels._chain, {"BLOCK": 512}),
         (kernels._collect, {"BLOCK": 512}),
     ]

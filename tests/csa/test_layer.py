@@ -254,9 +254,32 @@ def test_detached_weights_are_constants_in_backward() -> None:
 def test_extra_repr_tells_the_settings() -> None:
     expected = (
         "CSALayer(patch_size=3, stride=2, threshold=0.5, similarity='released', "
-        "detach_weights=True)"
+        "detach_weights=True, guarded=False, across_gaps=False)"
     )
-    assert repr(CSALayer(3, 2, 0.5, "released", True)) == expected
+    assert repr(CSALayer(3, 2, 0.5, "released", True, across_gaps=False)) == expected
+
+
+def test_guard_takes_the_match_where_similarities_cancel() -> None:
+    """Two known patches, two hole patches whose cosines are 1/√2 and -1/√2."""
+    x = torch.tensor([[[[1.0, 1.0, -1.0, -1.0]], [[0.0, 0.0, 1.0, 1.0]]]])
+    mask = torch.tensor([[[[0.0, 1.0, 1.0, 0.0]]]])
+    x[0, :, 0, 3] = torch.tensor([0.0, 1.0])
+    guarded, bare = CSALayer()(x, mask), CSALayer(guarded=False)(x, mask)
+    assert torch.equal(guarded[0, :, 0, 2], x[0, :, 0, 3])
+    assert not bare[0, :, 0, 2].abs().max() < 100  # -1/√2 over (-1/√2 + 1/√2)
+
+
+def test_without_links_across_gaps_each_row_starts_with_its_match() -> None:
+    x, mask = random_features(1, 6, 8, 8).abs(), center_hole()
+    output = CSALayer(across_gaps=False)(x, mask)[0, :, 2:6, 2:6]
+    unit = torch.nn.functional.normalize(x[0].flatten(1), dim=0)
+    known = (mask.flatten() == 0).nonzero()[:, 0]
+    firsts = (mask[0, 0] == 1).flatten().nonzero()[::4, 0]
+    best = known[(unit[:, firsts].T @ unit[:, known]).argmax(1)]
+    assert torch.equal(output[:, :, 0], x[0].flatten(1)[:, best])
+    across = CSALayer()(x, mask)[0, :, 2:6, 2:6]
+    assert torch.equal(across[:, 0], output[:, 0])  # the first row has nothing before it
+    assert not torch.equal(across[:, 1:], output[:, 1:])
 
 
 def test_docstring_example_runs() -> None:

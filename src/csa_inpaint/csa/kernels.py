@@ -50,7 +50,9 @@ def search(patches: Tensor, hole: Tensor) -> Tensor:
     return match
 
 
-def propagate(patches: Tensor, hole: Tensor, match: Tensor, cosine: bool) -> tuple[Tensor, Tensor]:
+def propagate(
+    patches: Tensor, hole: Tensor, linked: Tensor, match: Tensor, cosine: bool, guarded: bool
+) -> tuple[Tensor, Tensor]:
     """Triton form of ``propagate``: one program per sample, the previous patch in registers."""
     patches = patches.contiguous()
     batch, count, size = patches.shape
@@ -69,6 +71,7 @@ def propagate(patches: Tensor, hole: Tensor, match: Tensor, cosine: bool) -> tup
         count,
         size,
         COSINE=cosine,
+        GUARDED=guarded,
         BLOCK=block,
     )
     generated = patches.to(torch.float32, copy=True)
@@ -80,6 +83,7 @@ def propagate(patches: Tensor, hole: Tensor, match: Tensor, cosine: bool) -> tup
         sample_scale,
         order,
         holes,
+        linked.contiguous(),
         match,
         inverse_norm,
         d_max,
@@ -88,6 +92,7 @@ def propagate(patches: Tensor, hole: Tensor, match: Tensor, cosine: bool) -> tup
         count,
         size,
         COSINE=cosine,
+        GUARDED=guarded,
         BLOCK=block,
         num_warps=_warps(block),
     )
@@ -98,10 +103,12 @@ def propagate_backward(
     grad: Tensor,
     patches: Tensor,
     hole: Tensor,
+    linked: Tensor,
     match: Tensor,
     generated: Tensor,
     weights: Tensor,
     cosine: bool,
+    guarded: bool,
     detach_weights: bool,
 ) -> Tensor:
     """Triton form of the backward: slopes in parallel, the chain per sample, then a gather."""
@@ -117,12 +124,14 @@ def propagate_backward(
             generated,
             order,
             holes,
+            linked.contiguous(),
             match,
             slopes,
             slopes.stride(0),
             count,
             size,
             COSINE=cosine,
+            GUARDED=guarded,
             BLOCK=block,
         )
     flow = torch.empty_like(generated)
@@ -267,6 +276,7 @@ def _similarity(
     count,
     size,
     COSINE: tl.constexpr,
+    GUARDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Dmax of one hole patch, and the inverse length of its scaled row; both by hole order."""
@@ -285,9 +295,11 @@ def _similarity(
     k_inverse = _inverse(tl.sqrt(tl.sum(k * k, 0)))
     similarity = tl.sum(m * k, 0) * k_inverse
     if COSINE:
-        similarity = tl.maximum(similarity * m_inverse, 0)
+        similarity *= m_inverse
     else:
         similarity *= row_scale
+    if GUARDED:
+        similarity = tl.maximum(similarity, 0)
     tl.store(inverse_norm + sample * count + i, m_inverse)
     tl.store(d_max + sample * count + i, similarity)
 
@@ -299,6 +311,7 @@ def _recurrence(
     sample_scale,
     order,
     holes,
+    linked,
     match,
     inverse_norm,
     d_max,
@@ -307,6 +320,7 @@ def _recurrence(
     count,
     size,
     COSINE: tl.constexpr,
+    GUARDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Generate the hole patches of one sample."""
@@ -325,14 +339,15 @@ def _recurrence(
         unit = m * (1 / tl.load(scale + row)) * tl.load(inverse_norm + first + i)
         similarity = tl.load(d_max + first + i)
         d_ad = tl.sum(unit * previous, 0)
-        if COSINE:
-            # both sides times ‖m_{i-1}‖; a zero sum falls back to the match
+        if GUARDED:
             d_ad = tl.maximum(d_ad, 0)
-            total = d_ad + similarity * tl.sqrt(tl.sum(previous * previous, 0))
-            weight = tl.where(total > 0, d_ad / tl.where(total > 0, total, 1), 0)
-        else:
-            weight = d_ad / (d_ad + similarity)
-        weight = tl.where(i > 0, weight, 0)
+        if COSINE:  # both sides times ‖m_{i-1}‖
+            similarity *= tl.sqrt(tl.sum(previous * previous, 0))
+        total = d_ad + similarity
+        link = tl.load(linked + row)
+        if GUARDED:  # a zero sum falls back to the match
+            link &= total > 0
+        weight = tl.where(link, d_ad / tl.where(link, total, 1), 0)
         step = previous - k
         previous = tl.where(weight < 0.5, k + weight * step, previous - (1 - weight) * step)
         tl.store(generated + row * size + d, previous * unscale, mask=d < size)
@@ -345,12 +360,14 @@ def _slopes(
     generated,
     order,
     holes,
+    linked,
     match,
     slopes,
     stride,
     count,
     size,
     COSINE: tl.constexpr,
+    GUARDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Derivatives of one weight w, as coefficients of the three patches it depends on.
@@ -364,6 +381,8 @@ def _slopes(
         return
     first = sample * count
     row = first + tl.load(order + first + i)
+    if not tl.load(linked + row):
+        return
     before = first + tl.load(order + first + i - 1)
     best = first + tl.load(match + row)
     d = tl.arange(0, BLOCK)
@@ -374,23 +393,27 @@ def _slopes(
     k_inverse = _inverse(tl.sqrt(tl.sum(k * k, 0)))
     if COSINE:
         y_inverse = _inverse(tl.sqrt(tl.sum(y * y, 0)))
-        cosine_ad = tl.sum((m * m_inverse) * (y * y_inverse), 0)
-        cosine_max = tl.sum((m * m_inverse) * (k * k_inverse), 0)
-        d_ad, d_max = tl.maximum(cosine_ad, 0), tl.maximum(cosine_max, 0)
-        total = d_ad + d_max
-        square = tl.where(total > 0, total * total, 1)
-        by_ad = tl.where(cosine_ad >= 0, d_max / square, 0)
-        by_max = tl.where(cosine_max >= 0, -d_ad / square, 0)
-        a = by_ad * m_inverse * y_inverse
-        b = -by_ad * cosine_ad * y_inverse * y_inverse
-        c = by_max * m_inverse * k_inverse
-        e = -(by_ad * cosine_ad + by_max * cosine_max) * m_inverse * m_inverse
-        f = -by_max * cosine_max * k_inverse * k_inverse
+        d_ad = tl.sum((m * m_inverse) * (y * y_inverse), 0)
+        d_max = tl.sum((m * m_inverse) * (k * k_inverse), 0)
     else:
         d_ad = tl.sum((m * m_inverse) * y, 0)
         d_max = tl.sum(m * (k * k_inverse), 0)
+    if GUARDED:
+        ad, most = tl.maximum(d_ad, 0), tl.maximum(d_max, 0)
+        total = ad + most
+        square = tl.where(total > 0, total * total, 1)
+        by_ad = tl.where((total > 0) & (d_ad >= 0), most / square, 0)
+        by_max = tl.where((total > 0) & (d_max >= 0), -ad / square, 0)
+    else:
         square = (d_ad + d_max) * (d_ad + d_max)
         by_ad, by_max = d_max / square, -d_ad / square
+    if COSINE:
+        a = by_ad * m_inverse * y_inverse
+        b = -by_ad * d_ad * y_inverse * y_inverse
+        c = by_max * m_inverse * k_inverse
+        e = -(by_ad * d_ad + by_max * d_max) * m_inverse * m_inverse
+        f = -by_max * d_max * k_inverse * k_inverse
+    else:
         a = by_ad * m_inverse
         b = 0.0
         c = by_max * k_inverse

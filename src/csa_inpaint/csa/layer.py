@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csa_inpaint.csa.mask import reduce_mask
-from csa_inpaint.csa.propagate import attention_matrix, propagate
+from csa_inpaint.csa.propagate import attention_matrix, links, propagate
 from csa_inpaint.csa.search import search
 
 Similarity = Literal["cosine", "released"]
@@ -36,11 +36,23 @@ class CSALayer(nn.Module):
         stride: distance between neighbouring patches.
         threshold: share of hole above which a feature cell counts as hole, when the mask is larger
             than the features (see ``reduce_mask``).
-        similarity: ``"cosine"`` clamps both similarities at zero, and where both are zero takes
-            the best match alone. ``"released"`` is what the authors' implementation computes:
-            ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``, unguarded, so
-            that opposite signs can make the weights arbitrarily large.
+        similarity: ``"cosine"`` as above. ``"released"`` is what the authors' implementation
+            computes, with one side normalised only: ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and
+            ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``.
         detach_weights: treat the blend weights as constants in the backward pass.
+        guarded: clamp both similarities at zero, and where both are zero take the best match
+            alone. Unguarded, as the authors' implementation is, opposite signs can make the
+            weights arbitrarily large. None guards the cosine and not the released similarity.
+        across_gaps: the patch before ``m_i`` is the last hole patch in raster order, whatever lies
+            between. False takes the left neighbour only, and starts anew with ``m_i = m̄_i`` where
+            that is known.
+
+    What the paper leaves open for patches of more than one position, and what is chosen here: a
+    patch is a hole patch when any of its positions is in the hole, and known otherwise; it is
+    searched and generated whole; overlapping generated patches are averaged, and only hole
+    positions are written; where the stride leaves a remainder, the last row and column are
+    repeated, so that patches reach every position. The backward pass is exact; it cannot be
+    differentiated a second time.
 
     Shape:
         - features: (B, C, H, W), floating point.
@@ -69,6 +81,8 @@ class CSALayer(nn.Module):
         threshold: float = 5 / 16,
         similarity: Similarity = "cosine",
         detach_weights: bool = False,
+        guarded: bool | None = None,
+        across_gaps: bool = True,
     ) -> None:
         super().__init__()
         if patch_size < 1 or stride < 1:
@@ -86,6 +100,8 @@ class CSALayer(nn.Module):
         self.threshold = threshold
         self.similarity = similarity
         self.detach_weights = detach_weights
+        self.guarded = similarity == "cosine" if guarded is None else guarded
+        self.across_gaps = across_gaps
 
     @overload
     def forward(
@@ -109,9 +125,18 @@ class CSALayer(nn.Module):
         # A sample without a known patch has nothing to take from: it passes through.
         hole_patches = hole_patches & ~hole_patches.all(dim=1, keepdim=True)
 
+        columns = _patches_along(features.shape[3], self.patch_size, self.stride)
+        linked = links(hole_patches, columns, self.across_gaps)
+
         match = search(patches, hole_patches)
         generated, weights = propagate(
-            patches, hole_patches, match, self.similarity, self.detach_weights
+            patches,
+            hole_patches,
+            linked,
+            match,
+            cosine=self.similarity == "cosine",
+            guarded=self.guarded,
+            detach_weights=self.detach_weights,
         )
         output = fold(generated, features, hole, hole_patches, self.patch_size, self.stride)
         if return_attention:
@@ -121,7 +146,8 @@ class CSALayer(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"patch_size={self.patch_size}, stride={self.stride}, threshold={self.threshold}, "
-            f"similarity={self.similarity!r}, detach_weights={self.detach_weights}"
+            f"similarity={self.similarity!r}, detach_weights={self.detach_weights}, "
+            f"guarded={self.guarded}, across_gaps={self.across_gaps}"
         )
 
     def _check(self, features: Tensor, mask: Tensor) -> None:
@@ -204,3 +230,8 @@ def fold(
 def _missing(length: int, size: int, stride: int) -> int:
     """Positions beyond the edge that the last patch along one axis needs."""
     return -(length - size) % stride if stride <= size else 0
+
+
+def _patches_along(length: int, size: int, stride: int) -> int:
+    """Number of patches along one axis."""
+    return (length + _missing(length, size, stride) - size) // stride + 1

@@ -20,19 +20,30 @@ def naive_csa(
     threshold: float = 5 / 16,
     similarity: str = "cosine",
     detach_weights: bool = False,
+    guarded: bool | None = None,
+    across_gaps: bool = True,
 ) -> Tensor:
     """Apply ``CSALayer`` one sample and one patch at a time; arguments and shapes are the same."""
     height, width = features.shape[-2:]
     holes = reduce_mask(mask, (height, width), threshold) > 0.5
+    cosine = similarity == "cosine"
+    guarded = cosine if guarded is None else guarded
     samples = [
-        _inpaint(sample, hole[0], patch_size, stride, similarity, detach_weights)
+        _inpaint(sample, hole[0], patch_size, stride, cosine, guarded, detach_weights, across_gaps)
         for sample, hole in zip(features, holes, strict=True)
     ]
     return torch.stack(samples)
 
 
 def _inpaint(
-    features: Tensor, hole: Tensor, size: int, stride: int, similarity: str, detach_weights: bool
+    features: Tensor,
+    hole: Tensor,
+    size: int,
+    stride: int,
+    cosine: bool,
+    guarded: bool,
+    detach_weights: bool,
+    across_gaps: bool,
 ) -> Tensor:
     """One sample: features (C, H, W), hole (H, W)."""
     _, height, width = features.shape
@@ -54,6 +65,8 @@ def _inpaint(
     written: dict[int, list[Tensor]] = {}
     previous = None
     for patch, (top, left), is_h in zip(patches, starts, is_hole, strict=True):
+        if not across_gaps and (not is_h or left == 0):
+            previous = None
         if not is_h:
             continue
         similarities = known_unit @ _unit(patch)
@@ -62,15 +75,17 @@ def _inpaint(
         if previous is None:
             generated = match
         else:
-            if similarity == "cosine":
-                d_max = similarities[best].clamp(min=0)
-                d_ad = (_unit(patch) @ _unit(previous)).clamp(min=0)
+            if cosine:
+                d_max = similarities[best]
+                d_ad = _unit(patch) @ _unit(previous)
             else:
                 d_max = patch @ known_unit[best]
                 d_ad = _unit(patch) @ previous
+            if guarded:
+                d_max, d_ad = d_max.clamp(min=0), d_ad.clamp(min=0)
             if detach_weights:
                 d_max, d_ad = d_max.detach(), d_ad.detach()
-            if similarity == "cosine" and d_ad + d_max == 0:
+            if guarded and d_ad + d_max == 0:
                 generated = match
             else:
                 # paper, Eq. 3: the previous generated patch and the match, by their similarity

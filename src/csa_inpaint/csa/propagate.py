@@ -3,42 +3,60 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from csa_inpaint.csa.search import in_range, normalize_, triton_kernels
 
 
 def propagate(
-    patches: Tensor, hole: Tensor, match: Tensor, similarity: str, detach_weights: bool
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    match: Tensor,
+    cosine: bool = True,
+    guarded: bool = True,
+    detach_weights: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Generate the hole patches in raster order (paper, Sec. 3.2).
 
-    Each is ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with ``w_i = Dad_i / (Dad_i + Dmax_i)``.
+    Each is ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with ``w_i = Dad_i / (Dad_i + Dmax_i)``, and 0 for
+    the patches that are not linked.
+
+    Args:
+        linked: the hole patches that follow on the hole patch before them; see ``links``.
+        cosine: both similarities are cosines; otherwise the released ones, see ``CSALayer``.
+        guarded: clamp both at zero, and take w_i = 0 where both are.
+        detach_weights: treat the weights as constants in the backward pass.
 
     Shape:
-        - patches: (B, P, D); hole, match: (B, P).
+        - patches: (B, P, D); hole, linked, match: (B, P).
         - returns the patches with the hole ones generated (B, P, D), and the weights ``w`` (B, P),
           zero at known patches; both float32, or float64 as the patches.
     """
-    generated, weights = _propagate(patches, hole, match, similarity == "cosine", detach_weights)
+    generated, weights = _propagate(patches, hole, linked, match, cosine, guarded, detach_weights)
     return generated, weights
 
 
 @torch.library.custom_op("csa_inpaint::propagate", mutates_args=())
 def _propagate(
-    patches: Tensor, hole: Tensor, match: Tensor, cosine: bool, detach_weights: bool
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    match: Tensor,
+    cosine: bool,
+    guarded: bool,
+    detach_weights: bool,
 ) -> tuple[Tensor, Tensor]:
     if kernels := triton_kernels(patches):
-        generated, weights = kernels.propagate(patches, hole, match, cosine)
+        generated, weights = kernels.propagate(patches, hole, linked, match, cosine, guarded)
         return torch.empty_like(patches, dtype=generated.dtype).copy_(generated), weights
     with torch.autocast(patches.device.type, enabled=False):
-        return propagate_pytorch(patches, hole, match, cosine)
+        return propagate_pytorch(patches, hole, linked, match, cosine, guarded)
 
 
 @_propagate.register_fake
-def _(
-    patches: Tensor, hole: Tensor, match: Tensor, cosine: bool, detach_weights: bool
-) -> tuple[Tensor, Tensor]:
+def _(patches: Tensor, hole: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     dtype = torch.promote_types(patches.dtype, torch.float32)
     return torch.empty_like(patches, dtype=dtype), torch.empty_like(hole, dtype=dtype)
 
@@ -48,13 +66,17 @@ def _propagate_backward(
     grad: Tensor,
     patches: Tensor,
     hole: Tensor,
+    linked: Tensor,
     match: Tensor,
     generated: Tensor,
     weights: Tensor,
     cosine: bool,
+    guarded: bool,
     detach_weights: bool,
 ) -> Tensor:
-    arguments = (grad, patches, hole, match, generated, weights, cosine, detach_weights)
+    arguments = (
+        grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
+    )  # fmt: skip
     if kernels := triton_kernels(patches):
         return torch.empty_like(patches).copy_(kernels.propagate_backward(*arguments))
     with torch.autocast(patches.device.type, enabled=False):
@@ -67,21 +89,36 @@ def _(grad: Tensor, patches: Tensor, *_: Any) -> Tensor:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    patches, hole, match, ctx.cosine, ctx.detach_weights = inputs
-    generated, weights = output
-    ctx.save_for_backward(patches, hole, match, generated, weights)
+    *tensors, ctx.cosine, ctx.guarded, ctx.detach_weights = inputs
+    ctx.save_for_backward(*tensors, *output)
 
 
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    arguments = (*ctx.saved_tensors, ctx.cosine, ctx.detach_weights)
-    return _propagate_backward(grad, *arguments), None, None, None, None
+    options = (ctx.cosine, ctx.guarded, ctx.detach_weights)
+    return _propagate_backward(grad, *ctx.saved_tensors, *options), *[None] * 6
 
 
 _propagate.register_autograd(_backward, setup_context=_save)
 
 
+def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
+    """The hole patches that follow on the hole patch before them, all but a run's first.
+
+    Args:
+        columns: patches in one row of the map.
+        across_gaps: the one before is the last hole patch in raster order, whatever lies between,
+            row ends too; otherwise only the left neighbour counts.
+
+    Shape: (B, P) → (B, P), boolean.
+    """
+    if across_gaps:
+        return hole & (hole.cumsum(1) > 1)
+    rows = hole.view(len(hole), -1, columns)
+    return (rows & F.pad(rows, (1, 0))[..., :-1]).flatten(1)
+
+
 def propagate_pytorch(
-    patches: Tensor, hole: Tensor, match: Tensor, cosine: bool
+    patches: Tensor, hole: Tensor, linked: Tensor, match: Tensor, cosine: bool, guarded: bool
 ) -> tuple[Tensor, Tensor]:
     """Step through the hole patches, all samples at once.
 
@@ -96,57 +133,67 @@ def propagate_pytorch(
     if order.shape[1] == 0:
         return generated, weights
 
-    unit = _rows(patches, order)  # (K, B, D)
+    unit = _rows(patches, order)  # (B, K, D)
     norm = normalize_(unit, dim=2)
     matched = _rows(patches, match.gather(1, order))
-    unit_matched = matched.clone()
-    norm_matched = normalize_(unit_matched, dim=2)
-    d_max = (unit * unit_matched).sum(2, keepdim=True)  # (K, B, 1)
+    norm_matched = torch.linalg.vecdot(matched, matched)[..., None].sqrt_()
     scale = None
-    if cosine:
-        d_max.clamp_(min=0)
-        if not in_range(norm_matched).all():
+    if in_range(norm_matched).all():
+        d_max = torch.linalg.vecdot(unit, matched)[..., None] / norm_matched  # (B, K, 1)
+    else:
+        unit_matched = matched.clone()
+        normalize_(unit_matched, dim=2)
+        d_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
+        if cosine:
             # The recurrence commutes with scaling: keep its squares in range, a power of two per
             # sample so that nothing is rounded.
-            scale = _power_of_two(matched.abs().amax(dim=(0, 2), keepdim=True))
+            scale = _power_of_two(matched.abs().amax(dim=(1, 2), keepdim=True))
             matched = matched / scale
-    else:
+    if not cosine:
         d_max *= norm
+    if guarded:
+        d_max.clamp_(min=0)
+    # A patch that is not linked sees nothing of the one before: Dad = 0, and w = 0 / Dmax.
+    link = linked.gather(1, order)[..., None]
+    unit *= link
+    d_max = torch.where(link, d_max, 1)
 
-    count, batch, size = matched.shape
-    pairs = matched.new_empty(count, batch, 2, size)
-    pairs[:-1, :, 0] = unit[1:]
-    pairs[0, :, 1] = matched[0]
-    blend = weights.new_zeros(count, batch, 1)
-    product = torch.empty_like(pairs[0])
+    batch, count, size = matched.shape
+    pairs = matched.new_empty(batch, count, 2, size)
+    pairs[:, :-1, 0] = unit[:, 1:]
+    pairs[:, 0, 1] = matched[:, 0]
+    blend = weights.new_zeros(batch, count, 1)
+    product = torch.empty_like(pairs[:, 0])
     inner = pairs.new_empty(batch, 2)
     d_ad, total = inner[:, :1], inner[:, 1:]
     smallest = torch.finfo(dtype).tiny
     steps = zip(
-        pairs.unbind(0),
-        pairs[:, :, 1].unbind(0),
-        pairs[:, :, 1:].unbind(0),
-        pairs[1:, :, 1].unbind(0),
-        matched[1:].unbind(0),
-        d_max[1:].unbind(0),
-        blend[1:].unbind(0),
+        pairs.unbind(1),
+        pairs[:, :, 1].unbind(1),
+        pairs[:, :, 1:].unbind(1),
+        pairs[:, 1:, 1].unbind(1),
+        matched[:, 1:].unbind(1),
+        d_max[:, 1:].unbind(1),
+        blend[:, 1:].unbind(1),
         strict=False,
     )
     for pair, previous, wide_previous, current, best, similarity, weight in steps:
         torch.mul(pair, wide_previous, out=product)
         torch.sum(product, 2, out=inner)  # ⟨m_i, m_{i-1}⟩ / ‖m_i‖ and ‖m_{i-1}‖²
-        if cosine:
-            # Dad / (Dad + Dmax), both sides times ‖m_{i-1}‖; 0 / tiny is the fallback to the match
+        if guarded:
             d_ad.clamp_(min=0)
-            torch.addcmul(d_ad, similarity, total.sqrt_(), out=total).clamp_(min=smallest)
+        if cosine:  # Dad / (Dad + Dmax), both sides times ‖m_{i-1}‖
+            torch.addcmul(d_ad, similarity, total.sqrt_(), out=total)
         else:
             torch.add(d_ad, similarity, out=total)
+        if guarded:  # 0 / tiny is the fallback to the match
+            total.clamp_(min=smallest)
         torch.div(d_ad, total, out=weight)
         torch.lerp(best, previous, weight, out=current)
 
     values = pairs[:, :, 1] if scale is None else pairs[:, :, 1] * scale
     _scatter(generated, order, valid, values)
-    weights.scatter_(1, order, blend[..., 0].T * valid)
+    weights.scatter_(1, order, blend[..., 0] * valid)
     return generated, weights
 
 
@@ -154,10 +201,12 @@ def propagate_backward_pytorch(
     grad: Tensor,
     patches: Tensor,
     hole: Tensor,
+    linked: Tensor,
     match: Tensor,
     generated: Tensor,
     weights: Tensor,
     cosine: bool,
+    guarded: bool,
     detach_weights: bool,
 ) -> Tensor:
     """Step back through the hole patches.
@@ -169,51 +218,47 @@ def propagate_backward_pytorch(
     if order.shape[1] == 0:
         return grad.to(patches.dtype, copy=True)
     best = match.gather(1, order)
-    matched = _rows(patches, best)  # (K, B, D)
-    weight = weights.gather(1, order).T[..., None]  # (K, B, 1)
+    matched = _rows(patches, best)  # (B, K, D)
+    weight = weights.gather(1, order)[..., None]  # (B, K, 1)
     # beyond a sample's last hole patch there is no gradient, and none may enter
-    flow = _rows(grad, order) * valid.T[..., None]
+    flow = _rows(grad, order) * valid[..., None]
 
     if detach_weights:
-        for step, before, w in _backwards(flow[1:], flow[:-1], weight[1:]):
+        for step, before, w in _backwards(flow[:, 1:], flow[:, :-1], weight[:, 1:]):
             before.addcmul_(w, step)
-        grad_matched = flow * (1 - weight)
-        return _gather_gradient(grad, patches, hole, [(best, grad_matched)])
+        return _gather_gradient(grad, patches, hole, [(best, flow * (1 - weight))])
 
-    previous = _rows(generated, order).roll(1, 0)
+    previous = _rows(generated, order).roll(1, 1)
     unit, unit_matched = _rows(patches, order), matched.clone()
     norm, norm_matched = normalize_(unit, dim=2), normalize_(unit_matched, dim=2)
-    cosine_max = (unit * unit_matched).sum(2, keepdim=True)
+    link = linked.gather(1, order)[..., None]
+    unit *= link  # the weight of a patch that is not linked depends on nothing
+    cosine_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
     if cosine:
         unit_previous = previous.clone()
         norm_previous = normalize_(unit_previous, dim=2)
-        cosine_ad = (unit * unit_previous).sum(2, keepdim=True)
-        d_ad, d_max = cosine_ad.clamp(min=0), cosine_max.clamp(min=0)
-        total = d_ad + d_max
-        square = torch.where(total > 0, total * total, 1)
-        by_ad = torch.where(cosine_ad >= 0, d_max / square, 0)
-        by_max = torch.where(cosine_max >= 0, -d_ad / square, 0)
-        by_previous = (by_ad * _inverse(norm_previous)) * (unit - cosine_ad * unit_previous)
+        d_ad, d_max = torch.linalg.vecdot(unit, unit_previous)[..., None], cosine_max
+    else:
+        d_ad, d_max = torch.linalg.vecdot(unit, previous)[..., None], cosine_max * norm
+    by_ad, by_max = _weight_slopes(d_ad, d_max, link, guarded)
+    if cosine:
+        by_previous = (by_ad * _inverse(norm_previous)) * (unit - d_ad * unit_previous)
         by_original = _inverse(norm) * (
-            by_ad * unit_previous
-            + by_max * unit_matched
-            - (by_ad * cosine_ad + by_max * cosine_max) * unit
+            by_ad * unit_previous + by_max * unit_matched - (by_ad * d_ad + by_max * d_max) * unit
         )
         by_matched = (by_max * _inverse(norm_matched)) * (unit - cosine_max * unit_matched)
     else:
-        d_ad, d_max = (unit * previous).sum(2, keepdim=True), cosine_max * norm
-        square = (d_ad + d_max).square()
-        by_ad, by_max = d_max / square, -d_ad / square
         by_previous = by_ad * unit
         by_original = by_ad * _inverse(norm) * (previous - d_ad * unit) + by_max * unit_matched
         by_matched = by_max * norm * _inverse(norm_matched) * (unit - cosine_max * unit_matched)
 
     slope = torch.zeros_like(weight)
     difference = previous - matched
-    product = torch.empty_like(matched[0])
+    product = torch.empty_like(matched[:, 0])
     for step, before, w, s, apart, direction in _backwards(
-        flow[1:], flow[:-1], weight[1:], slope[1:], difference[1:], by_previous[1:]
-    ):
+        flow[:, 1:], flow[:, :-1], weight[:, 1:], slope[:, 1:], difference[:, 1:],
+        by_previous[:, 1:],
+    ):  # fmt: skip
         torch.sum(torch.mul(step, apart, out=product), 1, keepdim=True, out=s)
         before.addcmul_(w, step).addcmul_(s, direction)
     return _gather_gradient(
@@ -225,6 +270,22 @@ def propagate_backward_pytorch(
             (order, slope * by_original),
         ],
     )
+
+
+def _weight_slopes(
+    d_ad: Tensor, d_max: Tensor, link: Tensor, guarded: bool
+) -> tuple[Tensor, Tensor]:
+    """Derivatives of ``Dad / (Dad + Dmax)`` by Dad and by Dmax, zero where there is no link."""
+    if guarded:
+        above_ad, above_max = d_ad >= 0, d_max >= 0
+        d_ad, d_max = d_ad.clamp(min=0), d_max.clamp(min=0)
+        link = link & (d_ad + d_max > 0)
+        square = torch.where(link, (d_ad + d_max).square(), 1)
+        by_ad = torch.where(link & above_ad, d_max / square, 0)
+        by_max = torch.where(link & above_max, -d_ad / square, 0)
+        return by_ad, by_max
+    square = torch.where(link, (d_ad + d_max).square(), 1)
+    return torch.where(link, d_max / square, 0), torch.where(link, -d_ad / square, 0)
 
 
 def attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
@@ -266,19 +327,19 @@ def hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rows(patches: Tensor, index: Tensor) -> Tensor:
-    """Take patches (B, P, D) by index (B, K) into (K, B, D), contiguous, at least in float32."""
+    """Take patches (B, P, D) by index (B, K) into (B, K, D), contiguous, at least in float32."""
     dtype = torch.promote_types(patches.dtype, torch.float32)
-    rows = patches.new_empty(index.shape[1], len(patches), patches.shape[2], dtype=dtype)
-    for sample, (columns, chosen) in enumerate(zip(patches.mT, index, strict=True)):
-        rows[:, sample] = columns.index_select(1, chosen).T
+    rows = patches.new_empty(*index.shape, patches.shape[2], dtype=dtype)
+    for columns, chosen, row in zip(patches.mT, index, rows, strict=True):
+        row.copy_(columns.gather(1, chosen.expand(len(columns), -1)).T)
     return rows
 
 
 def _scatter(patches: Tensor, index: Tensor, valid: Tensor, rows: Tensor) -> None:
-    """Write rows (K, B, D) into patches (B, P, D) where they are valid."""
+    """Write rows (B, K, D) into patches (B, P, D) where they are valid."""
     for sample, count in enumerate(valid.sum(1).tolist()):
         columns, chosen = patches[sample].T, index[sample, :count]
-        columns.scatter_(1, chosen.expand(len(columns), -1), rows[:count, sample].T)
+        columns.scatter_(1, chosen.expand(len(columns), -1), rows[sample, :count].T)
 
 
 def _gather_gradient(
@@ -289,13 +350,14 @@ def _gather_gradient(
     for sample, (columns, count) in enumerate(zip(result.mT, hole.sum(1).tolist(), strict=True)):
         rows = grad.new_zeros(patches.shape[1:])
         for index, values in parts:
-            rows.index_add_(0, index[sample, :count], values[:count, sample])
+            rows.index_add_(0, index[sample, :count], values[sample, :count])
         columns.copy_(torch.where(hole[sample], 0, grad[sample].mT).add_(rows.T.contiguous()))
     return result
 
 
 def _backwards(*sequences: Tensor) -> Any:
-    return zip(*(sequence.unbind(0)[::-1] for sequence in sequences), strict=True)
+    """Walk through sequences (B, K, …) from their last step to their first."""
+    return zip(*(sequence.unbind(1)[::-1] for sequence in sequences), strict=True)
 
 
 def _inverse(norm: Tensor) -> Tensor:
