@@ -1,6 +1,7 @@
 """The LightningModule: batch → generator → loss terms → two optimizer steps → logs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -148,12 +149,13 @@ class CSAInpainter(pl.LightningModule):
         return sorted(found, key=lambda adversary: adversary.name)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
-        optimizers: list[Optimizer] = [
-            Adam(self.generator.parameters(), lr=self.learning_rate, betas=self.betas)
-        ]
+        # On a CPU PyTorch's default is a loop over the parameters, six times slower than the fused
+        # form. On a GPU the default is fast, and leaves gradient scaling (16-mixed) to Lightning.
+        fused = True if self.trainer.strategy.root_device.type == "cpu" else None
+        adam = partial(Adam, lr=self.learning_rate, betas=self.betas, fused=fused)
+        optimizers: list[Optimizer] = [adam(self.generator.parameters())]
         if self.adversaries:
-            groups = [adversary.parameter_group(self) for adversary in self.adversaries]
-            optimizers.append(Adam(groups, lr=self.learning_rate, betas=self.betas))
+            optimizers.append(adam([each.parameter_group(self) for each in self.adversaries]))
         return optimizers, [LambdaLR(optimizer, self.schedule) for optimizer in optimizers]
 
     # --- training --------------------------------------------------------------------------------

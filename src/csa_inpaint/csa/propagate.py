@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csa_inpaint.csa.search import in_range, normalize_, triton_kernels
+from csa_inpaint.csa.search import in_range, normalize_, take_columns, triton_kernels
 
 
 def propagate(
@@ -331,7 +331,7 @@ def _rows(patches: Tensor, index: Tensor) -> Tensor:
     dtype = torch.promote_types(patches.dtype, torch.float32)
     rows = patches.new_empty(*index.shape, patches.shape[2], dtype=dtype)
     for columns, chosen, row in zip(patches.mT, index, rows, strict=True):
-        row.copy_(columns.gather(1, chosen.expand(len(columns), -1)).T)
+        row.copy_(take_columns(columns, chosen).T)
     return rows
 
 
