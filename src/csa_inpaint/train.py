@@ -1,5 +1,6 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
+import logging
 import shlex
 import warnings
 from pathlib import Path
@@ -18,8 +19,7 @@ from csa_inpaint.checkpoints import find_checkpoint
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
-    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
+    _quiet()
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
     OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
@@ -41,6 +41,16 @@ def train(cfg: DictConfig) -> pl.Trainer:
     trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     rank_zero_info(_summary(trainer, run_folder))
     return trainer
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says and the user can do nothing about."""
+    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
 
 
 def _instances(nodes: DictConfig | None) -> list[Any]:

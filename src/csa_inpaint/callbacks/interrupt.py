@@ -28,10 +28,11 @@ class SaveOnInterrupt(Checkpoint):
         self.path = Path(path)
         self.resume_command = resume_command
         self._requested = False
+        self._saved = False
         self._previous: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._requested = False
+        self._requested = self._saved = False
         self._previous = signal.signal(signal.SIGINT, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -52,8 +53,8 @@ class SaveOnInterrupt(Checkpoint):
     def _stop_if_requested(self, trainer: pl.Trainer) -> None:
         # The signal reaches the processes between different batches; they must agree on one.
         if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
-            trainer.save_checkpoint(self.path)
-            rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")
+            trainer.save_checkpoint(self.path, weights_only=False)
+            self._saved = True
             raise KeyboardInterrupt
 
     def _restore(self) -> None:
@@ -68,3 +69,5 @@ class SaveOnInterrupt(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._restore()
+        if self._saved:  # said here, because the progress bar, which would draw over it, is gone
+            rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")
