@@ -14,6 +14,7 @@ from torch import Tensor
 from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary, SaveOnInterrupt, interrupt
 from csa_inpaint.losses import WGANGP, RelativisticAverageLeastSquares
 from csa_inpaint.module import CSAInpainter, LinearDecay, NonFiniteLossError, Term
+from csa_inpaint.networks.vgg import VGG16Features
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]
@@ -118,6 +119,22 @@ def test_module_without_vgg_terms_makes_no_vgg(
     module = make_module(loss_weights={"consistency": 0.0}, vgg={"weights": "nowhere.pth"})
     make_trainer().fit(module, make_batches(1))
     assert not hasattr(module, "vgg")
+
+
+def test_module_looks_at_the_generated_image_once_a_batch(
+    make_module: Make, make_batches: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides share its VGG features; the gradient still reaches the generator (above)."""
+    with_graph = []
+    pool3 = VGG16Features.pool3
+
+    def count(vgg: VGG16Features, image: Tensor) -> Tensor:
+        with_graph.append(image.requires_grad)
+        return pool3(vgg, image)
+
+    monkeypatch.setattr(VGG16Features, "pool3", count)
+    make_trainer(adversaries(), max_epochs=1).fit(make_module(), make_batches(2))
+    assert with_graph == [False, True] * 2  # the true image, then the generated one
 
 
 # --- accumulation and clipping -------------------------------------------------------------------

@@ -109,6 +109,8 @@ class CSAInpainter(pl.LightningModule):
         self._window = 0  # batches whose gradients wait for an update
         self._accumulated: dict[str, Any] | None = None  # a restored window, until training starts
         self._truth: tuple[Tensor, VGGFeatures] | None = None
+        self._generated: Inpainting | None = None  # of the batch in work, with its graph
+        self._pool3: dict[str, tuple[Tensor, Tensor]] = {}  # a generated image and its features
 
     # --- inference -------------------------------------------------------------------------------
 
@@ -185,6 +187,7 @@ class CSAInpainter(pl.LightningModule):
             out: Inpainting = self.generator(batch.image, batch.mask)
         except NonFiniteFeaturesError as error:
             raise self._non_finite(f"the CSA layer's {error}", batch) from error
+        self._generated = out
         generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
         for optimizer in discriminator_optimizer:
             with optimizer.toggle_model(sync_grad=update):
@@ -236,6 +239,21 @@ class CSAInpainter(pl.LightningModule):
                 self._truth = (batch.image, self.vgg(batch.image))
         return self._truth[1]
 
+    def generated_features(self, out: Inpainting, image: str) -> Tensor:
+        """VGG-16 pool3 of a generated image, detached as ``out`` is.
+
+        Computed once a batch: the discriminators are shown the same features that the generator's
+        gradient flows through.
+        """
+        given: Tensor = getattr(out, image)
+        whole: Tensor = given if self._generated is None else getattr(self._generated, image)
+        if whole.data_ptr() != given.data_ptr():
+            whole = given  # another generator's, not of the batch in work
+        if image not in self._pool3 or self._pool3[image][0] is not whole:
+            self._pool3[image] = (whole, self.vgg.pool3(whole))
+        features = self._pool3[image][1]
+        return features if given.requires_grad else features.detach()
+
     def _descend(self, optimizer: Any, terms: list["Term"], batch: Batch, update: bool) -> None:
         """Log the terms, add their gradient and, at the end of a window, take the step."""
         self._require_finite(terms, batch)
@@ -263,7 +281,9 @@ class CSAInpainter(pl.LightningModule):
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        self._truth = None  # do not hold a batch's features until the next one
+        # do not hold a batch's features until the next one
+        self._truth = self._generated = None
+        self._pool3.clear()
 
     def on_train_epoch_end(self) -> None:
         if self.schedule.unit == "epoch":

@@ -166,4 +166,5 @@ class FeatureAdversary(Adversary):
     def pair(
         self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
     ) -> tuple[Tensor, Tensor]:
-        return pl_module.truth_features(batch).pool3, pl_module.vgg.pool3(getattr(out, self.judges))
+        real = pl_module.truth_features(batch).pool3
+        return real, pl_module.generated_features(out, self.judges)
