@@ -7,16 +7,17 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from csa_inpaint.module import CSAInpainter
+from csa_inpaint.networks import released
 from csa_inpaint.types import Batch
 
 SIZE = 64
@@ -139,6 +140,42 @@ def make_trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
         )
 
     return make
+
+
+def released_state(network: nn.Module, layers: Mapping[str, str]) -> dict[str, Tensor]:
+    """A network's weights under their released names."""
+    names = {ours: theirs for theirs, ours in layers.items()}
+    state = {}
+    for key, value in network.state_dict().items():
+        layer, kind = key.rsplit(".", 1)
+        state[f"{names[layer]}.{kind}"] = value
+    return state
+
+
+@pytest.fixture
+def save_released(tmp_path: Path) -> Callable[..., dict[str, Path]]:
+    """Saves networks as the authors' implementation does; returns the files by our names."""
+
+    def save(
+        generator: nn.Module,
+        patch: nn.Module | None = None,
+        feature: nn.Module | None = None,
+        epoch: int = 30,
+    ) -> dict[str, Path]:
+        networks = {
+            "rough": ("P", generator.rough, released.rough_layers()),
+            "refine": ("G", generator.refinement, released.refinement_layers()),
+            "patch": ("D", patch, released.PATCH_LAYERS),
+            "feature": ("F", feature, released.FEATURE_LAYERS),
+        }
+        files = {}
+        for name, (letter, network, layers) in networks.items():
+            if network is not None:
+                files[name] = tmp_path / f"{epoch}_net_{letter}.pth"
+                torch.save(released_state(network, layers), files[name])
+        return files
+
+    return save
 
 
 def _differences(one: Any, other: Any, where: str) -> Iterator[str]:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from csa_inpaint.checkpoints import find_checkpoint, read_checkpoint
+from csa_inpaint.checkpoints import find_checkpoint, match, read_checkpoint
 
 
 class Anything:
     pass
 
 
-GOOD = {"state_dict": {"generator.weight": torch.zeros(3)}}
+GOOD = {"state_dict": {"generator.weight": torch.zeros(3)}, "optimizer_states": []}
 
 
 def test_checkpoint_missing_is_named(tmp_path: Path) -> None:
@@ -61,3 +61,22 @@ def test_checkpoint_last_is_the_newest_run(tmp_path: Path) -> None:
     assert find_checkpoint("last", tmp_path) == paths[0]
     assert find_checkpoint(str(paths[2]), tmp_path) == paths[2]
     assert find_checkpoint(None, tmp_path) is None
+
+
+def test_checkpoint_of_weights_alone_is_not_resumed(tmp_path: Path) -> None:
+    path = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": GOOD["state_dict"]}, path)
+    with pytest.raises(ValueError, match=r"holds weights only.*init_from=.*weights\.ckpt"):
+        find_checkpoint(str(path), tmp_path)
+
+
+def test_match_sorts_keys_by_how_they_fit() -> None:
+    wanted = {key: torch.zeros(2, 3) for key in ("a", "b", "c", "d")}
+    state = {"d": 1, "a": torch.zeros(2, 3), "c": torch.zeros(3, 2), 7: torch.zeros(2)}
+    found = match(state, wanted)
+    assert found.fitting == ["a"]
+    assert list(found.differences()) == [
+        "missing (1): b",
+        "unexpected (1): 7",
+        "misshapen (2): c is (3, 2), expected (2, 3), d is a int, expected (2, 3)",
+    ]

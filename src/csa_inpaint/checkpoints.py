@@ -1,12 +1,14 @@
 """Finding and reading checkpoints and weight files, with errors that name the file."""
 
 import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
 
     Raises:
         FileNotFoundError: it is not there.
-        ValueError: it is damaged or a checkpoint of something else.
+        ValueError: it is damaged, a checkpoint of something else, or holds weights only.
     """
     if checkpoint is None:
         return None
@@ -72,5 +74,43 @@ def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
                 "leave checkpoint out to start a new training, or give the file's path"
             )
         path = max(found, key=lambda file: file.stat().st_mtime)
-    read_checkpoint(path)
+    if "optimizer_states" not in read_checkpoint(path):
+        raise ValueError(
+            f"{path} holds weights only, there is no training to resume: init_from={path} starts "
+            "one from them"
+        )
     return path
+
+
+class Match(NamedTuple):
+    """Which tensors of a file fit those that a model wants; all lists hold the file's key names."""
+
+    fitting: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]  # with both shapes
+
+    def differences(self) -> Iterator[str]:
+        """A line for each kind of keys that do not fit."""
+        for kind, keys in self._asdict().items():
+            if kind != "fitting" and keys:
+                yield f"{kind} ({len(keys)}): {', '.join(keys)}"
+
+
+def match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:
+    """Compare the keys and shapes of a file with those that a model wants."""
+    shapes = {
+        str(key): tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        for key, value in state.items()
+    }
+    fits = {key: shapes.get(key) == tuple(value.shape) for key, value in wanted.items()}
+    return Match(
+        fitting=[key for key in wanted if fits[key]],
+        missing=[key for key in wanted if key not in shapes],
+        unexpected=[key for key in shapes if key not in wanted],
+        misshapen=[
+            f"{key} is {shapes[key]}, expected {tuple(value.shape)}"
+            for key, value in wanted.items()
+            if key in shapes and not fits[key]
+        ],
+    )

@@ -1,0 +1,132 @@
+"""Weights trained with the authors' implementation: its key names and ours.
+
+It saves one file for each network: ``<epoch>_net_P.pth`` (rough), ``_net_G`` (refinement),
+``_net_D`` (patch discriminator) and ``_net_F`` (feature discriminator). The U-Nets are nested, one
+level inside the other, and the slots of a level are numbered in order, those without parameters
+counted too.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from csa_inpaint.checkpoints import match, read_tensors
+from csa_inpaint.csa import CSALayer
+from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from csa_inpaint.networks.generator import Generator
+
+DEPTH = 8  # halvings in both released networks
+ATTENTION_LEVEL = 3  # halvings before the CSA layer, which shifts the slots of its level
+FIRST = "model.model.0"  # the first convolution of either network
+
+
+def rough_layers() -> dict[str, str]:
+    """Released names of the rough network's layers, and ours."""
+    layers = {FIRST: "down.0.0", "model.model.3": f"up.{DEPTH - 1}.1"}
+    prefix = "model.model.1.model"
+    for level in range(1, DEPTH):
+        down, up = f"down.{level}", f"up.{DEPTH - 1 - level}"
+        if level < DEPTH - 1:
+            slots = {1: f"{down}.1", 2: f"{down}.2", 5: f"{up}.1", 6: f"{up}.2"}
+        else:
+            slots = {1: f"{down}.1", 3: f"{up}.1", 4: f"{up}.2"}
+        layers |= {f"{prefix}.{slot}": name for slot, name in slots.items()}
+        prefix += ".3.model"
+    return layers
+
+
+def refinement_layers() -> dict[str, str]:
+    """Released names of the refinement network's layers, and ours."""
+    layers = {FIRST: "first", "model.model.3": "last.1"}
+    prefix = "model.model.1.model"
+    for level in range(DEPTH - 1):
+        # Behind the 3×3 convolution stand the CSA layer and the consistency loss, or nothing.
+        norm, below, up = (7, 8, 11) if level == ATTENTION_LEVEL - 1 else (5, 6, 8)
+        slots = {slot: f"down.{level}.{slot}" for slot in (1, 2, 4)}
+        slots[norm] = f"down_norm.{level}"
+        slots |= {up + slot: f"up.{DEPTH - 2 - level}.{slot + 1}" for slot in (0, 1, 3, 4)}
+        layers |= {f"{prefix}.{slot}": name for slot, name in slots.items()}
+        prefix += f".{below}.model"
+    return layers | {f"{prefix}.{slot}": f"innermost.{slot}" for slot in (1, 3, 4)}
+
+
+PATCH_LAYERS = {f"model.{slot}": str(slot) for slot in (0, 2, 3, 5, 6, 8, 9, 11)}
+FEATURE_LAYERS = {f"model.{slot}": str(slot) for slot in (0, 2, 5)}
+
+
+def load_released(rough: str | Path, refine: str | Path) -> Generator:
+    """The generator of the authors' implementation, in evaluation mode, on the CPU.
+
+    It computes what that implementation does: its similarities, unguarded, and the refinement's
+    gradient stops at the rough prediction.
+
+    Args:
+        rough: state dict of the rough network, ``<epoch>_net_P.pth`` or ``.safetensors``.
+        refine: that of the refinement network, ``<epoch>_net_G.pth``. The width is read from the
+            shapes.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is damaged, or its keys and shapes are not those of its network; the
+            message lists them.
+    """
+    generator = Generator(
+        generator_width(rough),
+        DEPTH,
+        ATTENTION_LEVEL,
+        CSALayer(similarity="released"),
+        detach_rough=True,
+    )
+    load_networks(generator, rough, refine)
+    return generator.eval()
+
+
+def generator_width(rough: str | Path) -> int:
+    """Channels of the first level, from the rough network's first convolution."""
+    return len(_first_weight(rough, f"{FIRST}.weight", "rough network"))
+
+
+def load_networks(generator: Generator, rough: str | Path, refine: str | Path) -> None:
+    """Fill both networks of a generator that has the released size."""
+    _load(generator.rough, rough_layers(), rough, "rough network")
+    _load(generator.refinement, refinement_layers(), refine, "refinement network")
+
+
+def load_patch_discriminator(path: str | Path) -> PatchDiscriminator:
+    """The released patch discriminator, ``<epoch>_net_D.pth``; raises as ``load_released``."""
+    name = "patch discriminator"
+    network = PatchDiscriminator(len(_first_weight(path, "model.0.weight", name)))
+    _load(network, PATCH_LAYERS, path, name)
+    return network
+
+
+def load_feature_discriminator(path: str | Path) -> FeaturePatchDiscriminator:
+    """The released feature discriminator, ``<epoch>_net_F.pth``; raises as ``load_released``."""
+    name = "feature discriminator"
+    width, channels = _first_weight(path, "model.0.weight", name).shape[:2]
+    network = FeaturePatchDiscriminator(channels, width, strides=(2, 2, 2))
+    _load(network, FEATURE_LAYERS, path, name)
+    return network
+
+
+def _first_weight(path: str | Path, key: str, name: str) -> Tensor:
+    """The convolution that tells a network's width."""
+    state = read_tensors(Path(path))
+    weight = state.get(key)
+    if not isinstance(weight, Tensor) or weight.dim() != 4:
+        raise ValueError(
+            f"{path} is no released {name}: {key}, the weight of its first convolution, is not "
+            f"there; the file holds {', '.join(map(str, list(state)[:3]))} …"
+        )
+    return weight
+
+
+def _load(network: nn.Module, layers: Mapping[str, str], path: str | Path, name: str) -> None:
+    state = read_tensors(Path(path))
+    ours = {f"{r}.{kind}": f"{o}.{kind}" for r, o in layers.items() for kind in ("weight", "bias")}
+    own = network.state_dict()
+    differences = list(match(state, {key: own[ours[key]] for key in ours}).differences())
+    if differences:
+        raise ValueError(f"{path} is no released {name} of this width: {'; '.join(differences)}")
+    network.load_state_dict({ours[key]: value for key, value in state.items()})
