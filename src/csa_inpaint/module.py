@@ -135,6 +135,11 @@ class CSAInpainter(pl.LightningModule):
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
+    def restart_average(self) -> None:
+        """Let the averaged generator start from the generator's present weights."""
+        if self.ema is not None:
+            self.ema = averaged(self.generator, self.hparams["ema_decay"])
+
     @property
     def vgg_width(self) -> int:
         """Channels of the first stage of the VGG-16 in use."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 
 from csa_inpaint._cli import command
-from csa_inpaint.callbacks import RunConfig, SaveOnInterrupt
+from csa_inpaint.callbacks import InitFrom, RunConfig, SaveOnInterrupt
 from csa_inpaint.checkpoints import find_checkpoint
 
 
@@ -21,6 +21,12 @@ def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
     _quiet()
     run_folder = Path(HydraConfig.get().runtime.output_dir)
+    init_from = cfg.get("init_from")  # the configuration of an older run has none
+    if cfg.checkpoint is not None and init_from is not None:
+        raise ValueError(
+            f"checkpoint={cfg.checkpoint} and init_from={init_from}: checkpoint continues a run "
+            "with all it had, init_from starts one from weights alone; set the other to null"
+        )
     checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
     OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
 
@@ -32,6 +38,7 @@ def train(cfg: DictConfig) -> pl.Trainer:
         callbacks=[
             *_instances(cfg.callbacks),
             *_instances(cfg.get("adversary")),
+            *([InitFrom(init_from)] if init_from is not None else []),
             RunConfig(OmegaConf.to_container(cfg, resolve=False)),  # type: ignore[arg-type]
             SaveOnInterrupt(run_folder / "checkpoints" / "last.ckpt", _resume_command(run_folder)),
         ],
@@ -62,7 +69,7 @@ def _resume_command(run_folder: Path) -> str:
     overrides = [
         shlex.quote(override)
         for override in HydraConfig.get().overrides.task
-        if not override.startswith("checkpoint=")
+        if not override.startswith(("checkpoint=", "init_from="))
     ]
     checkpoint = f"checkpoint={run_folder / 'checkpoints' / 'last.ckpt'}"
     return " ".join(["python -m csa_inpaint.train", *overrides, shlex.quote(checkpoint)])

@@ -1,0 +1,79 @@
+"""Start training from another run's weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_info
+
+from csa_inpaint.checkpoints import match, read_checkpoint
+
+if TYPE_CHECKING:  # the module imports this package
+    from csa_inpaint.module import CSAInpainter
+
+
+class InitFrom(pl.Callback):
+    """Load a checkpoint's weights before training, and nothing else: that starts anew.
+
+    Tensors of the generator and of the discriminators are taken where name and shape fit, and a
+    report of those that do not is printed. The averaged generator starts from the loaded weights,
+    not from the checkpoint's average. Put it behind the adversaries in the Trainer's callbacks,
+    so that it finds their discriminators.
+
+    Args:
+        path: a checkpoint that ``csa_inpaint.train`` or ``import_released`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, a checkpoint of something else, or of a generator of other sizes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        read_checkpoint(path)  # a wrong path stops before the data set is listed
+        self.path = path
+
+    def setup(  # type: ignore[override]  # it works with no other module
+        self, trainer: pl.Trainer, pl_module: "CSAInpainter", stage: str
+    ) -> None:
+        if stage != "fit":
+            return
+        checkpoint = read_checkpoint(self.path)
+        state = without_average(checkpoint["state_dict"])
+        own = without_average(pl_module.state_dict())
+        found = match(state, own)
+        settings = _differences(pl_module.hparams, checkpoint.get("hyper_parameters", {}))
+        # The output's three biases fit a generator of any width.
+        if not any(key.startswith("generator.") and own[key].dim() > 1 for key in found.fitting):
+            raise ValueError(
+                f"init_from={self.path}: no weight of its generator fits this one: "
+                f"{'; '.join(settings) or 'its layers are others'}"
+            )
+        pl_module.load_state_dict({key: state[key] for key in found.fitting}, strict=False)
+        pl_module.restart_average()
+        lines = [f"loaded {len(found.fitting)} of {len(own)} tensors", *found.differences()]
+        if settings:
+            lines.append(f"settings that differ from the checkpoint's: {'; '.join(settings)}")
+        rank_zero_info("\n  ".join([f"init_from={self.path}", *lines]))
+
+
+def without_average(state: dict[str, Any]) -> dict[str, Any]:
+    """A module's state without the averaged generator."""
+    return {key: value for key, value in state.items() if not key.startswith("ema.")}
+
+
+def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """The generator's settings that this run and the checkpoint both have, but not alike."""
+    here, there = _generator_settings(here), _generator_settings(there)
+    return [
+        f"model.{key}={value} (checkpoint: {there[key]})"
+        for key, value in here.items()
+        if key in there and there[key] != value
+    ]
+
+
+def _generator_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides whether weights fit and what they compute; the layer's arguments one by one."""
+    kept = {k: v for k, v in settings.items() if k.startswith(("width", "depth", "attention"))}
+    layer = kept.pop("attention", None) or {}
+    return kept | {f"attention.{key}": value for key, value in layer.items()}

@@ -1,0 +1,147 @@
+"""Starting from weights: what is loaded, what is reported, and what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from csa_inpaint.callbacks import FeatureAdversary, InitFrom, PatchAdversary, init_from
+from csa_inpaint.losses import LeastSquares
+
+Make = Callable[..., Any]
+
+
+def patch(width: int = 4) -> PatchAdversary:
+    return PatchAdversary(LeastSquares(), width=width)
+
+
+def feature() -> FeatureAdversary:
+    return FeatureAdversary(LeastSquares(), width=8)
+
+
+class Start(pl.Callback):
+    """Writes down the weights that training starts from."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.state = {key: value.clone() for key, value in pl_module.state_dict().items()}
+
+
+@pytest.fixture
+def saved(
+    make_module: Make, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> Path:
+    """The checkpoint of a short training against a patch discriminator."""
+    trainer = make_trainer([patch(), save_after()], max_epochs=3)
+    trainer.fit(make_module(seed=3, learning_rate=1e-2), make_batches(2))
+    return tmp_path / "end.ckpt"
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    messages: list[str] = []
+    monkeypatch.setattr(init_from, "rank_zero_info", messages.append)
+    return messages
+
+
+@pytest.fixture
+def start(make_module: Make, make_batches: Make, make_trainer: Make) -> Make:
+    """Trains an epoch from a checkpoint's weights and returns what it started from."""
+
+    def run(path: Path, *adversaries: pl.Callback, **settings: Any) -> dict[str, Tensor]:
+        start = Start()
+        trainer = make_trainer([*adversaries, InitFrom(path), start])
+        trainer.fit(make_module(seed=8, **settings), make_batches(1))
+        return start.state
+
+    return run
+
+
+def of(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_init_from_loads_every_network_and_restarts_the_average(
+    saved: Path, start: Make, reports: list[str]
+) -> None:
+    old, new = torch.load(saved, weights_only=True)["state_dict"], start(saved, patch())
+    assert same(of(new, "generator."), of(old, "generator."))
+    assert same(of(new, "discriminators."), of(old, "discriminators."))
+    assert same(of(new, "ema.module."), of(old, "generator."))
+    assert not same(of(new, "ema.module."), of(old, "ema.module."))
+    assert new["ema.n_averaged"] == 0
+    (report,) = reports
+    count = len(of(old, "generator.")) + len(of(old, "discriminators."))
+    assert f"loaded {count} of {count} tensors" in report
+    assert not any(word in report for word in ("missing", "unexpected", "misshapen", "settings"))
+
+
+def test_init_from_loads_weights_only(
+    saved: Path, make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    trainer = make_trainer([patch(), InitFrom(saved)], max_epochs=1)
+    trainer.fit(make_module(), make_batches(2))
+    assert trainer.current_epoch == 1
+    assert trainer.global_step == 4  # two optimizers
+    assert all(
+        float(values["step"]) == 2
+        for optimizer in trainer.optimizers
+        for values in optimizer.state.values()
+    )
+
+
+def test_init_from_takes_other_adversaries(saved: Path, start: Make, reports: list[str]) -> None:
+    old, new = torch.load(saved, weights_only=True)["state_dict"], start(saved, feature())
+    assert same(of(new, "generator."), of(old, "generator."))
+    (report,) = reports
+    assert "missing (6): discriminators.feature.0.weight" in report
+    assert f"unexpected ({len(of(old, 'discriminators.'))}): discriminators.patch.0" in report
+
+    start(saved, patch(width=6), feature())
+    assert "misshapen" in reports[1]
+    assert "discriminators.patch.0.weight is (4, 3, 4, 4), expected (6, 3, 4, 4)" in reports[1]
+
+
+def test_init_from_takes_another_depth_and_names_the_settings(
+    saved: Path, start: Make, reports: list[str]
+) -> None:
+    attention = {"similarity": "released"}
+    old, new = torch.load(saved, weights_only=True)["state_dict"], start(saved, depth=5)
+    assert torch.equal(
+        new["generator.refinement.down.0.1.weight"], old["generator.refinement.down.0.1.weight"]
+    )
+    assert "settings that differ from the checkpoint's: model.depth=5 (checkpoint: 4)" in reports[0]
+    state = torch.load(saved, weights_only=True)
+    state["hyper_parameters"]["attention"] = {"similarity": "cosine"}
+    torch.save(state, saved)
+    start(saved, attention=attention)
+    assert "model.attention.similarity=released (checkpoint: cosine)" in reports[1]
+
+
+def test_init_from_refuses_a_checkpoint_that_fits_nothing(saved: Path, start: Make) -> None:
+    with pytest.raises(ValueError, match=r"end\.ckpt: no weight .*width=6 \(checkpoint: 4\)"):
+        start(saved, width=6)
+
+
+def test_init_from_refuses_other_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*absent\.ckpt"):
+        InitFrom(tmp_path / "absent.ckpt")
+    torch.save({"state_dict": {"layer.weight": torch.zeros(2)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match="no checkpoint of csa_inpaint"):
+        InitFrom(tmp_path / "other.ckpt")
+
+
+def test_init_from_leaves_validation_alone(
+    saved: Path, make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    module = make_module(seed=8)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    make_trainer([InitFrom(saved)]).validate(module, make_batches(1), verbose=False)
+    assert same(module.state_dict(), before)
