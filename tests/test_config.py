@@ -21,8 +21,8 @@ from csa_inpaint.losses import Hinge
 CONF = config_directory()
 SMALL = ("model.width=4", "model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
-    f"{path.parent.name}={path.stem}"
-    for path in CONF.glob("*/[!_]*.yaml")
+    f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
+    for path in CONF.glob("*/**/[!_]*.yaml")
     if path.parent.name != "experiment"
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -70,7 +70,8 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "choice", [c for c in CHOICES if c.split("=")[0] in ("callbacks", "logger", "model")]
+    "choice",
+    [c for c in CHOICES if c.split("=")[0].split("/")[0] in ("callbacks", "logger", "model")],
 )
 def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
     made = parts(composed(run_folder, choice, *SMALL))
