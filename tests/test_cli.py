@@ -5,6 +5,7 @@ import csv
 import importlib
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 import csa_inpaint
-from csa_inpaint import CSAInpainter, inpaint
+from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
+from csa_inpaint.callbacks import SaveOnInterrupt
 from csa_inpaint.data.files import list_images
+from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 
 # One batch of a network that learns nothing: what is tested is around it.
 TINY = (
@@ -218,10 +221,182 @@ def test_predict_names_a_picture_without_a_mask(
     assert not output.exists()
 
 
+# --- starting points -----------------------------------------------------------------------------
+
+
+def test_init_from_fine_tunes_on_other_data_sizes_and_adversaries(
+    trained: Path, checkpoint: str, tmp_path: Path
+) -> None:
+    for index in range(3):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.new("RGB", (100, 100), (80 * index, 90, 60)).save(tmp_path / f"pictures/{index}.png")
+    done = run(
+        "train",
+        *TINY,
+        checkpoint.replace("checkpoint=", "init_from="),
+        "data=folder",
+        f"data.root={tmp_path / 'pictures'}",
+        "data.size=96",
+        "mask=freeform",
+        "adversary=[patch]",
+        "objective=hinge",
+        "model.learning_rate=0",
+        f"output_root={tmp_path / 'runs'}",
+    )
+    assert done.status == 0, done.err
+    old, new = (
+        torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+        for folder in (trained, newest_run(tmp_path / "runs"))
+    )
+    generator = [key for key in new["state_dict"] if key.startswith("generator.")]
+    assert generator
+    for key in generator:
+        assert torch.equal(new["state_dict"][key], old["state_dict"][key])
+    assert new["epoch"] == 0
+    assert new["config"]["data"]["size"] == 96
+    assert not any("discriminators.feature" in key for key in new["state_dict"])
+
+
+def test_init_from_and_checkpoint_exclude_each_other(checkpoint: str, tmp_path: Path) -> None:
+    start = checkpoint.replace("checkpoint=", "init_from=")
+    done = run("train", *TINY, checkpoint, start, f"output_root={tmp_path}")
+    assert done.status == 1
+    assert checkpoint in done.err
+    assert f"{start}:" in done.err
+
+
+@pytest.mark.parametrize("case", ["absent", "too wide"])
+def test_init_from_without_a_match_is_explained(checkpoint: str, tmp_path: Path, case: str) -> None:
+    path = checkpoint.removeprefix("checkpoint=")
+    overrides, expected = {
+        "absent": (["init_from=absent.ckpt"], "there is no file absent.ckpt"),
+        "too wide": ([f"init_from={path}", "model.width=8"], "model.width=8 (checkpoint: 4)"),
+    }[case]
+    done = run("train", *TINY, *overrides, f"output_root={tmp_path}")
+    assert done.status == 1
+    assert expected in done.err
+    assert "Traceback" not in done.err
+
+
+def test_resume_command_leaves_the_starting_point_out(
+    checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[str] = []
+
+    class Spy(SaveOnInterrupt):
+        def __init__(self, path: Path, resume_command: str) -> None:
+            super().__init__(path, resume_command)
+            commands.append(resume_command)
+
+    monkeypatch.setattr("csa_inpaint.train.SaveOnInterrupt", Spy)
+    start = checkpoint.replace("checkpoint=", "init_from=")
+    done = run("train", *TINY, start, f"output_root={tmp_path}")
+    assert done.status == 0, done.err
+    assert "init_from" not in commands[0]
+    assert "checkpoint=" in commands[0]
+    assert "data.size=64" in commands[0]
+
+
+@pytest.fixture
+def imported(save_released: Callable[..., dict[str, Path]], tmp_path: Path) -> dict[str, Path]:
+    """Released files of random networks, and the checkpoint that was made of them."""
+    torch.manual_seed(0)
+    files = save_released(
+        Generator(width=2), PatchDiscriminator(2), FeaturePatchDiscriminator(16, 32, (2, 2, 2))
+    )
+    files["output"] = tmp_path / "model.ckpt"
+    done = run("import_released", *(f"{name}={path}" for name, path in files.items()))
+    assert done.status == 0, done.err
+    return files
+
+
+def test_imported_checkpoint_gives_the_released_outputs(imported: dict[str, Path]) -> None:
+    model = CSAInpainter.load_from_checkpoint(imported["output"], weights_only=True).eval()
+    released = load_released(imported["rough"], imported["refine"])
+    image, mask = torch.rand(1, 3, 256, 256) * 2 - 1, torch.zeros(1, 1, 256, 256)
+    mask[..., 60:180, 40:200] = 1
+    with torch.inference_mode():
+        for ours, theirs in zip(model(image, mask), released(image, mask), strict=True):
+            assert torch.equal(ours, theirs)
+    assert model.hparams["detach_rough"] is True
+    assert model.hparams["vgg"]["imagenet_norm"] is False
+
+
+def test_imported_checkpoint_is_evaluated_and_fills_holes(
+    imported: dict[str, Path], tmp_path: Path, hole: Path
+) -> None:
+    given = f"checkpoint={imported['output']}"
+    done = run(
+        "evaluate", given, "images=1", "trainer.limit_val_batches=1", f"output_root={tmp_path}"
+    )
+    assert done.status == 0, done.err
+    with Image.open(next(newest_run(tmp_path, "evaluate").glob("*.png"))) as grid:
+        assert grid.width > 5 * 256
+
+    photo, filled = PHOTOS / "skimage_coffee.jpg", tmp_path / "filled.png"
+    done = run("predict", given, f"images={photo}", f"masks={hole}", f"output={filled}")
+    assert done.status == 0, done.err
+    generator = load_released(imported["rough"], imported["refine"])
+    image = torch.from_numpy(np.array(Image.open(photo))).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.inference_mode(), Image.open(hole) as mask:
+        known = torch.from_numpy(np.array(mask))[None, None] == 0
+        expected = generator(image, (~known).float()).composite
+    expected = ((expected.clamp(-1, 1) + 1) * 127.5).round().byte()[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(np.asarray(Image.open(filled)), expected)
+
+
+def test_imported_checkpoint_is_fine_tuned(imported: dict[str, Path], tmp_path: Path) -> None:
+    tiny = [override for override in TINY if not override.startswith(("model.", "data.size"))]
+    done = run(
+        "train",
+        *tiny,
+        "model=paper",
+        "model/fidelity=released",
+        "model.width=2",
+        "model.vgg={weights: random, width: 4}",
+        "model.learning_rate=0",
+        "adversary.patch.learning_rate=0",
+        "adversary.feature.learning_rate=0",
+        "data.size=256",
+        f"init_from={imported['output']}",
+        f"output_root={tmp_path / 'runs'}",
+    )
+    assert done.status == 0, done.err
+    last = newest_run(tmp_path / "runs") / "checkpoints/last.ckpt"
+    start, end = (
+        torch.load(path, weights_only=True)["state_dict"] for path in (imported["output"], last)
+    )
+    weights = [key for key in start if not key.startswith("ema.")]
+    assert any(key.startswith("discriminators.feature") for key in weights)
+    for key in weights:
+        assert torch.equal(start[key], end[key])
+
+
+def test_imported_checkpoint_is_not_resumed(imported: dict[str, Path], tmp_path: Path) -> None:
+    done = run("train", *TINY, f"checkpoint={imported['output']}", f"output_root={tmp_path}")
+    assert done.status == 1
+    assert f"init_from={imported['output']}" in done.err
+
+
+def test_import_overwrites_only_when_told_and_names_wrong_keys(imported: dict[str, Path]) -> None:
+    given = [f"{name}={path}" for name, path in imported.items()]
+    kept = run("import_released", *given)
+    assert kept.status == 1
+    assert "overwrite=true" in kept.err
+    state = torch.load(imported["feature"], weights_only=True)
+    del state["model.5.bias"]
+    torch.save(state, imported["feature"])
+    wrong = run("import_released", *given, "overwrite=true")
+    assert wrong.status == 1
+    assert "missing (1): model.5.bias" in wrong.err
+
+
 # --- help ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "check_data"])
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "check_data", "import_released"]
+)
 def test_help_shows_keys_and_examples(command: str) -> None:
     done = run(command, "--help")
     assert done.status == 0

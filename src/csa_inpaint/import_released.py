@@ -1,0 +1,62 @@
+"""Import weights trained with the authors' implementation: ``rough=… refine=… output=…``.
+
+``python -m csa_inpaint.import_released --help`` tells more.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.__version__ import version
+
+from csa_inpaint._cli import command
+from csa_inpaint.module import CSAInpainter
+from csa_inpaint.networks import released
+
+
+def import_released(cfg: DictConfig) -> CSAInpainter:
+    """Write a checkpoint that ``evaluate``, ``predict`` and ``train init_from=`` accept."""
+    output = Path(cfg.output)
+    if output.exists() and not cfg.overwrite:
+        raise FileExistsError(f"{output} is there: choose another output or set overwrite=true")
+    # Whatever the configuration says: the files decide the size.
+    cfg.model.width = released.generator_width(cfg.rough)
+    cfg.model.depth = released.DEPTH
+    model: CSAInpainter = instantiate(cfg.model, _convert_="all")
+    released.load_networks(model.generator, cfg.rough, cfg.refine)
+    model.restart_average()
+    if cfg.patch is not None:
+        model.discriminators["patch"] = released.load_patch_discriminator(cfg.patch)
+    if cfg.feature is not None:
+        model.discriminators["feature"] = released.load_feature_discriminator(cfg.feature)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(checkpoint(model, cfg), output)
+    print(
+        f"{output}: a generator of width {model.width}, discriminators: "
+        f"{', '.join(model.discriminators) or 'none'}"
+    )
+    return model
+
+
+def checkpoint(model: CSAInpainter, cfg: DictConfig) -> dict[str, Any]:
+    """What Lightning saves of a module, without the state of a training."""
+    config = OmegaConf.to_container(cfg, resolve=False)
+    return {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": version,
+        "state_dict": model.state_dict(),
+        "hyper_parameters": dict(model.hparams),
+        "config": config,
+    }
+
+
+@command("import_released")
+def main(cfg: DictConfig) -> None:
+    import_released(cfg)
+
+
+if __name__ == "__main__":
+    main()
