@@ -125,9 +125,27 @@ def test_init_from_takes_another_depth_and_names_the_settings(
     assert "model.attention.similarity=released (checkpoint: cosine)" in reports[1]
 
 
-def test_init_from_refuses_a_checkpoint_that_fits_nothing(saved: Path, start: Make) -> None:
-    with pytest.raises(ValueError, match=r"end\.ckpt: no weight .*width=6 \(checkpoint: 4\)"):
+def test_init_from_refuses_weights_that_do_not_fit(
+    saved: Path,
+    start: Make,
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+    save_after: Make,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match=r"end\.ckpt: .*do not fit.*width=6 \(checkpoint: 4\)"):
         start(saved, width=6)
+    # levels of a wide, shallow network have by chance the shapes of a narrow, deep one's
+    make_trainer([save_after("deep")]).fit(make_module(depth=6), make_batches(1))
+    with pytest.raises(ValueError, match=r"width=16 \(checkpoint: 4\); model\.depth=4"):
+        start(tmp_path / "deep/end.ckpt", width=16)
+
+    checkpoint = torch.load(saved, weights_only=True)
+    checkpoint["state_dict"] = {"generator.other.weight": torch.zeros(1)}
+    torch.save(checkpoint, saved)
+    with pytest.raises(ValueError, match="do not fit this one: its layers are others"):
+        start(saved)
 
 
 def test_init_from_refuses_other_files(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_released_files_of_either_kind_and_any_width_load(
     for path in (rough, str(tmp_path / "rough.safetensors")):
         loaded = load_released(path, refine)
         assert loaded.refinement.attention.similarity == "released"
+        assert not loaded.refinement.attention.guarded
+        assert loaded.detach_rough
         assert loaded.state_dict().keys() == saved.state_dict().keys()
         for key, value in saved.state_dict().items():
             assert torch.equal(loaded.state_dict()[key], value)
