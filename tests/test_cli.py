@@ -426,6 +426,8 @@ def test_cfg_prints_the_configuration_and_runs_nothing(
         ("experiment=place2", "experiment=places2"),
         ("+experiment=place2", "experiment=places2"),
         ("mask=centre", "mask=center"),
+        ("model/fidelity=relased", "model/fidelity=released"),
+        ("fidelity.simlarity=released", "fidelity.similarity"),
         ("adversary=[pach]", "adversary=patch"),
         ("+mask@data.val_mask=centre", "mask=center"),
     ],

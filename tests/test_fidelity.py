@@ -1,5 +1,6 @@
 """Each setting of `fidelity` has its effect, alone and as part of `model/fidelity=released`."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from csa_inpaint import CSAInpainter
 from csa_inpaint._conf import config_directory
 from csa_inpaint.csa import reduce_mask
+from csa_inpaint.evaluate import data_config
 from csa_inpaint.networks.vgg import VGG16Features
 
 RELEASED = "model/fidelity=released"
@@ -141,6 +143,7 @@ def test_imagenet_norm_is_vggs_input(override: str) -> None:
     normalised = ((image + 1) / 2 - mean[:, None, None]) / std[:, None, None]
     # `plain` sees what it is given; `paper` sees that normalised
     torch.testing.assert_close(paper(image).pool3, plain(normalised).pool3)
+    assert torch.equal((image - plain.mean) / plain.std, image)  # exactly
     assert not torch.equal(paper(image).pool3, plain(image).pool3)
 
 
@@ -165,6 +168,19 @@ def test_center_hole_scales_with_the_picture(overrides: list[str], sides: tuple[
         margin = (size - side) // 2
         assert drawn.sum() == side * side
         assert drawn[margin : margin + side, margin : margin + side].all()
+
+
+@pytest.mark.parametrize(("saved", "size"), [({"center_hole": 0.25}, 0.25), (None, 0.5)])
+def test_center_hole_is_the_checkpoints_in_evaluation(
+    saved: dict[str, float] | None, size: float, tmp_path: Path
+) -> None:
+    config = {"data": {"mask": "${mask}"}, "mask": {"_target_": "none"}}
+    config |= {"fidelity": saved} if saved else {}  # older checkpoints have none
+    path = tmp_path / "model.ckpt"
+    torch.save({"state_dict": {"generator.weight": torch.zeros(1)}, "config": config}, path)
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        cfg = compose("evaluate", [f"checkpoint={path}", "+mask=center"])
+    assert data_config(cfg).mask.size == size
 
 
 # --- the group -----------------------------------------------------------------------------------
