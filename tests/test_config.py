@@ -21,11 +21,12 @@ from csa_inpaint.losses import Hinge
 CONF = config_directory()
 SMALL = ("model.width=4", "model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
-    f"{path.parent.name}={path.stem}"
-    for path in CONF.glob("*/[!_]*.yaml")
+    f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
+    for path in CONF.glob("*/**/[!_]*.yaml")
     if path.parent.name != "experiment"
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # that one sweeps over any of them
 
 
 @pytest.fixture
@@ -64,21 +65,23 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
-    override = f"adversary=[{name}]" if group == "adversary" else choice
+    override = {"adversary": f"adversary=[{name}]", "ablation": f"+{choice}"}.get(group, choice)
     config = composed(run_folder, override)
     assert OmegaConf.to_container(config, resolve=True)
 
 
 @pytest.mark.parametrize(
-    "choice", [c for c in CHOICES if c.split("=")[0] in ("callbacks", "logger", "model")]
+    "choice",
+    [c for c in CHOICES if c.startswith(("ablation=", "callbacks=", "logger=", "model"))],
 )
 def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
-    made = parts(composed(run_folder, choice, *SMALL))
+    override = f"+{choice}" if choice.startswith("ablation=") else choice
+    made = parts(composed(run_folder, override, *SMALL))
     assert isinstance(made["trainer"], pl.Trainer)
     assert isinstance(made["model"], CSAInpainter)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [*SETTINGS, *(f"[{s},ablation]" for s in SETTINGS)])
 def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment: str) -> None:
     for name in ("data_large/a/arch/1.jpg", "data_large/b/beach/2.jpg", "val_large/3.jpg"):
         path = tmp_path / "places2" / name
