@@ -159,6 +159,7 @@ def test_sweep_evaluates_as_it_is_told(tmp_path: Path) -> None:
     assert plain["hole_l1"] != other["hole_l1"]
 
 
+@pytest.mark.filterwarnings("error:Callback")  # what Hydra makes of an error in one
 def test_single_run_leaves_no_table(tmp_path: Path) -> None:
     assert run("train", *TINY, "hydra/job_logging=none", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()

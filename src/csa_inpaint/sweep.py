@@ -41,7 +41,6 @@ class Result:
         if job.status is JobStatus.FAILED:
             self.error = describe(job._return_value)
             return
-        self.error = "trained, but the evaluation failed"  # unless it comes to its end
         if torch.distributed.is_initialized():
             raise RuntimeError(
                 "after a training in several processes the scores cannot be computed in one of "
@@ -54,7 +53,6 @@ class Result:
         config.checkpoint = str(path)
         (folder / "evaluation").mkdir(exist_ok=True)
         self.scores = evaluate(config, folder / "evaluation")["composite"]
-        self.error = None
 
 
 class SweepTable(Callback):
@@ -91,6 +89,9 @@ class SweepTable(Callback):
         )
         try:
             result.measure(job_return, folder, self.checkpoint, self.evaluate)
+        except Exception as error:
+            result.error = f"trained, but not evaluated: {describe(error)}"
+            raise  # to Hydra, which makes a warning of it
         finally:
             (folder / RESULT).write_text(json.dumps(asdict(result), indent=1))
             write_tables(Path(hydra.runtime.cwd) / hydra.sweep.dir)
@@ -142,7 +143,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
     lines += [[_cell(row, column) for column in COLUMNS] for row in rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-    failed = [f"- {row['variant']}: {row['error']}" for row in rows if row["error"]]
+    failed = [
+        f"- {row['variant']}: {' '.join(row['error'].split())}" for row in rows if row["error"]
+    ]
     return text + ("\nFailed:\n\n" + "\n".join(failed) + "\n" if failed else "")
 
 
