@@ -180,7 +180,7 @@ def measure(options: argparse.Namespace, batch_size: int, precision: str) -> Mea
 
     model.stopwatch = Stopwatch(device)
     if not options.compile:  # hooks within the compiled networks would break them up
-        model.stopwatch.watch_csa(model.generator.refinement.attention)
+        model.stopwatch.watch_csa(model.generator.get_submodule("refinement.attention"))
     objective = RelativisticAverageLeastSquares()
     trainer = pl.Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",

@@ -26,6 +26,7 @@ CHOICES = sorted(
     if path.parent.name != "experiment"
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # that one sweeps over any of them
 
 
 @pytest.fixture
@@ -64,22 +65,27 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
-    override = f"adversary=[{name}]" if group == "adversary" else choice
+    override = {"adversary": f"adversary=[{name}]", "ablation": f"+{choice}"}.get(group, choice)
     config = composed(run_folder, override)
     assert OmegaConf.to_container(config, resolve=True)
 
 
 @pytest.mark.parametrize(
     "choice",
-    [c for c in CHOICES if c.split("=")[0].split("/")[0] in ("callbacks", "logger", "model")],
+    [
+        c
+        for c in CHOICES
+        if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model")
+    ],
 )
 def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
-    made = parts(composed(run_folder, choice, *SMALL))
+    override = f"+{choice}" if choice.startswith("ablation=") else choice
+    made = parts(composed(run_folder, override, *SMALL))
     assert isinstance(made["trainer"], pl.Trainer)
     assert isinstance(made["model"], CSAInpainter)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [*SETTINGS, *(f"[{s},ablation]" for s in SETTINGS)])
 def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment: str) -> None:
     for name in ("data_large/a/arch/1.jpg", "data_large/b/beach/2.jpg", "val_large/3.jpg"):
         path = tmp_path / "places2" / name

@@ -40,8 +40,8 @@ class Recorder(CSAInpainter):
     def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
         terms = super().generator_terms(batch, out)
         for term in terms:
-            for stage in ("rough", "refinement"):
-                weights = list(getattr(self.generator, stage).parameters())
+            for stage, network in self.generator.named_children():
+                weights = list(network.parameters())
                 found = torch.autograd.grad(
                     term.loss, weights, retain_graph=True, allow_unused=True
                 )
@@ -135,6 +135,85 @@ def test_module_looks_at_the_generated_image_once_a_batch(
     monkeypatch.setattr(VGG16Features, "pool3", count)
     make_trainer(adversaries(), max_epochs=1).fit(make_module(), make_batches(2))
     assert with_graph == [False, True] * 2  # the true image, then the generated one
+
+
+# --- variants of the generator -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attention_levels": []},
+        {"attention_levels": [], "feature_levels": [3]},
+        {"attention_levels": [2]},
+        {"attention_levels": [4, 1], "depth": 5},
+        {"attention_levels": [3, 5], "feature_levels": [3], "depth": 6},
+    ],
+)
+def test_module_terms_reach_the_generator_wherever_the_attention_stands(
+    settings: dict[str, Any], make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    nothing = not settings["attention_levels"] and "feature_levels" not in settings
+    weights = {"consistency": 0.0 if nothing else 0.01}
+    module = make_module(Recorder, loss_weights=weights, **settings)
+    make_trainer(adversaries()).fit(module, make_batches(1))
+    for term in TERMS[1:]:
+        if term != "consistency" or not nothing:
+            assert module.reached[f"generator/{term} refinement"] > 0, term
+    assert ("generator/consistency refinement" in module.reached) is not nothing
+    named = list(module.generator.named_parameters())
+    gradients = module.updates[0].split([parameter.numel() for _, parameter in named])
+    still = [name for (name, _), g in zip(named, gradients, strict=True) if not g.any()]
+    assert still == []
+
+
+def test_module_consistency_is_the_mean_over_levels(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    def loss(levels: list[int]) -> float:
+        settings = {"attention_levels": [2, 3], "feature_levels": levels}
+        trainer = make_trainer()
+        trainer.fit(make_module(**settings), make_batches(1))
+        return float(trainer.callback_metrics["generator/consistency"])
+
+    second, third = loss([2]), loss([3])
+    assert abs(second - third) > 0.01
+    assert loss([2, 3]) == pytest.approx((second + third) / 2)
+
+
+def test_module_without_refinement_trains_validates_and_resumes(
+    make_module: Make,
+    make_batches: Make,
+    make_batch: Make,
+    make_trainer: Make,
+    save_after: Make,
+    assert_same_state: Make,
+    tmp_path: Path,
+) -> None:
+    def fit(folder: str, checkpoint: Path | None = None) -> Recorder:
+        weights = {"l1_refined": 0.0, "consistency": 0.0}
+        module: Recorder = make_module(
+            Recorder, refinement=False, loss_weights=weights, seed=5 if checkpoint else 0
+        )
+        trainer = make_trainer([*adversaries(), save_after(folder)], max_epochs=2)
+        trainer.fit(
+            module, make_batches(2), make_batches(1), ckpt_path=checkpoint, weights_only=True
+        )
+        metrics = trainer.callback_metrics
+        assert metrics["val/rough_psnr"] == metrics["val/refined_psnr"]
+        return module
+
+    module = fit("whole")
+    assert set(module.reached) == {f"generator/{t} rough" for t in ("l1_rough", "patch", "feature")}
+    assert all(norm > 0 for norm in module.reached.values())
+    fit("resumed", checkpoint=tmp_path / "whole/epoch_0.ckpt")
+    assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "resumed/end.ckpt")
+
+    loaded = CSAInpainter.load_from_checkpoint(tmp_path / "whole/end.ckpt", weights_only=True)
+    batch = make_batch(0)
+    out = loaded(batch.image, batch.mask)
+    assert torch.equal(out.refined, out.rough)
+    assert not any("refinement" in name for name, _ in loaded.named_parameters())
 
 
 # --- accumulation and clipping -------------------------------------------------------------------
@@ -476,6 +555,16 @@ def test_module_resumes_within_an_accumulation_window(
         ({"ema_decay": 1.0}, r"ema_decay=1\.0, expected a value in \[0, 1\)"),
         ({"ema_decay": -0.1}, r"ema_decay=-0\.1"),
         ({"loss_weights": {"l1": 1.0}}, "unknown loss terms l1; loss_weights has l1_rough"),
+        ({"attention_levels": []}, r"consistency=0\.01, but there are no features to compare"),
+        (
+            {"attention_levels": [2, 5], "depth": 6},
+            r"no features at level 5, 1/32 of the image's size.*name feature_levels from 1 to 4",
+        ),
+        ({"refinement": False}, r"l1_refined=1\.0, but without refinement the rough image is all"),
+        (
+            {"refinement": False, "loss_weights": {"l1_refined": 0}},
+            r"consistency=0\.01, but there are no features",
+        ),
         ({"schedule": {"unit": "batch"}}, "schedule.unit='batch', expected epoch or step"),
         ({"schedule": {"constant": -1}}, "constant=-1, decay=100, expected no negatives"),
     ],

@@ -10,13 +10,19 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from csa_inpaint._conf import config_directory
 
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
+
+
+class FailedJobError(CompactHydraException):
+    """A job of a sweep failed; the sweep goes on. Hydra prints it without a traceback."""
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -34,8 +40,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             except USER_ERRORS as error:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                print(f"\n{type(error).__name__}: {_message(error)}", file=sys.stderr)
+                print(f"\n{describe(error)}", file=sys.stderr)
                 print("(HYDRA_FULL_ERROR=1 prints where it was raised)", file=sys.stderr)
+                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                    raise FailedJobError(describe(error)) from error
                 sys.exit(1)
 
         run = hydra.main(
@@ -60,6 +68,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         return main
 
     return decorate
+
+
+def describe(error: BaseException) -> str:
+    """An error's type and message."""
+    if isinstance(error, FailedJobError):
+        return str(error)
+    return f"{type(error).__name__}: {_message(error)}"
 
 
 def _message(error: BaseException) -> str:

@@ -62,9 +62,11 @@ class BaselineScores(pl.Callback):
         }
 
 
-def evaluate(cfg: DictConfig) -> Scores:
-    """Score the checkpoint's model, and the baselines, on the validation images."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+def evaluate(cfg: DictConfig, folder: Path) -> Scores:
+    """Score the checkpoint's model, and the baselines, on the validation images.
+
+    Scores and pictures go to ``folder``.
+    """
     datamodule = instantiate(data_config(cfg), _convert_="all")
     model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu", weights_only=True)
     baselines = BaselineScores(cfg.baselines)
@@ -127,7 +129,7 @@ def write_scores(scores: Scores, path: Path) -> None:
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
-    evaluate(cfg)
+    evaluate(cfg, Path(HydraConfig.get().runtime.output_dir))
 
 
 if __name__ == "__main__":

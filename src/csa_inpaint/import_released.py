@@ -14,6 +14,7 @@ from pytorch_lightning.__version__ import version
 from csa_inpaint._cli import command
 from csa_inpaint.module import CSAInpainter
 from csa_inpaint.networks import released
+from csa_inpaint.networks.generator import Generator
 
 
 def import_released(cfg: DictConfig) -> CSAInpainter:
@@ -25,6 +26,8 @@ def import_released(cfg: DictConfig) -> CSAInpainter:
     cfg.model.width = released.generator_width(cfg.rough)
     cfg.model.depth = released.DEPTH
     model: CSAInpainter = instantiate(cfg.model, _convert_="all")
+    if not isinstance(model.generator, Generator):
+        raise ValueError("model.refinement=false: a released generator has both stages")
     released.load_networks(model.generator, cfg.rough, cfg.refine)
     model.restart_average()
     if cfg.patch is not None:

@@ -92,7 +92,7 @@ def _fill(model: CSAInpainter, image: Tensor, mask: Tensor) -> Tensor:
     mirrored = padding[1] < width and padding[3] < height
     image = F.pad(image, padding, mode="reflect" if mirrored else "replicate")
     mask = F.pad(mask, padding)
-    reference = model.generator.refinement.first.weight
+    reference = next(model.generator.parameters())
     out = model(image.to(reference), mask.to(reference))
     composite: Tensor = out.composite[..., :height, :width]
     return composite.to(image.device, torch.float32)

@@ -16,8 +16,8 @@ from csa_inpaint.csa import CSALayer
 from csa_inpaint.csa.layer import NonFiniteFeaturesError
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
 from csa_inpaint.metrics import InpaintingMetrics
-from csa_inpaint.networks.generator import FILL_RGB, Generator
-from csa_inpaint.networks.vgg import FULL_WIDTH, VGG16Features, VGGFeatures
+from csa_inpaint.networks.generator import FILL_RGB, Generator, RoughGenerator
+from csa_inpaint.networks.vgg import DEEPEST_LEVEL, FULL_WIDTH, VGG16Features, VGGFeatures
 from csa_inpaint.types import Batch, Inpainting
 
 LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
@@ -37,11 +37,15 @@ class CSAInpainter(pl.LightningModule):
     Args:
         width: channels of the first level of both networks.
         depth: halvings in both networks; heights and widths must be multiples of ``2 ** depth``.
-        attention_level: halvings before the CSA layer.
+        attention_levels: halvings before each CSA layer; none for no attention.
+        feature_levels: halvings before the features that the consistency loss compares with
+            VGG-16's of the same resolution; None for those of the CSA layers.
         attention: arguments of ``CSALayer``.
+        refinement: False leaves out the second stage: the rough prediction is the result.
         fill: RGB colour of 0 … 255 that hides the hole from the networks.
         detach_rough: True stops the refinement's gradient at the rough prediction.
-        loss_weights: of ``l1_rough``, ``l1_refined`` and ``consistency``; 0 leaves a term out.
+        loss_weights: of ``l1_rough``, ``l1_refined`` and ``consistency``, the mean over its levels;
+            0 leaves a term out.
         vgg: arguments of ``VGG16Features``, which is made only for training.
         learning_rate: of the generator's Adam.
         betas: of both Adams.
@@ -59,15 +63,18 @@ class CSAInpainter(pl.LightningModule):
     Shape: ``model(image, mask)``: see ``Generator``.
 
     Raises:
-        ValueError: for unknown loss terms, schedule units and values out of range.
+        ValueError: for unknown loss terms, terms that nothing is there for, schedule units and
+            values out of range.
     """
 
     def __init__(
         self,
         width: int = 64,
         depth: int = 8,
-        attention_level: int = 3,
+        attention_levels: Sequence[int] = (3,),
+        feature_levels: Sequence[int] | None = None,
         attention: Mapping[str, Any] | None = None,
+        refinement: bool = True,
         fill: Sequence[float] = FILL_RGB,
         detach_rough: bool = False,
         loss_weights: Mapping[str, float] | None = None,
@@ -100,9 +107,15 @@ class CSAInpainter(pl.LightningModule):
         self.compile_networks = compile
         self.vgg_options = dict(vgg or {})
 
-        self.generator = Generator(
-            width, depth, attention_level, CSALayer(**(attention or {})), fill, detach_rough
-        )
+        self.generator: RoughGenerator
+        if refinement:
+            layer = CSALayer(**(attention or {}))
+            self.generator = Generator(
+                width, depth, attention_levels, layer, fill, detach_rough, feature_levels
+            )
+        else:
+            self.generator = RoughGenerator(width, depth, fill)
+        _check_terms(self.loss_weights, self.generator)
         self.ema = None if ema_decay is None else averaged(self.generator, ema_decay)
         self.discriminators = nn.ModuleDict()
         self.metrics = InpaintingMetrics()
@@ -128,7 +141,8 @@ class CSAInpainter(pl.LightningModule):
         """Make what only training needs; adversaries have registered their discriminators."""
         if stage == "fit":
             if self.loss_weights["consistency"] or self.adversaries:
-                self.vgg = VGG16Features(**self.vgg_options)
+                levels = self.generator.feature_levels if self.loss_weights["consistency"] else ()
+                self.vgg = VGG16Features(**self.vgg_options, levels=levels)
             if self.compile_networks:
                 for network in (self.generator, *self.discriminators.values()):
                     network.compile()
@@ -220,10 +234,12 @@ class CSAInpainter(pl.LightningModule):
             loss = reconstruction_loss(out.refined, batch.image)
             terms.append(Term("generator/l1_refined", loss, weights["l1_refined"]))
         if weights["consistency"]:
-            target = self.truth_features(batch).relu4_3
-            loss = consistency_loss(
-                out.encoder_features, out.decoder_features, target, out.feature_mask
-            )
+            target = self.truth_features(batch).relu
+            losses = [
+                consistency_loss(features.encoder, features.decoder, target[level], features.mask)
+                for level, features in out.features.items()
+            ]
+            loss = torch.stack(losses).mean()
             terms.append(Term("generator/consistency", loss, weights["consistency"]))
         for adversary in self.adversaries:
             loss = adversary.generator_loss(self, batch, out)
@@ -412,7 +428,7 @@ class LinearDecay:
         return min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
 
 
-def averaged(generator: Generator, decay: float) -> AveragedModel:
+def averaged(generator: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the generator, which follows quickly at first."""
 
     def update(average: Sequence[Tensor], model: Sequence[Tensor], updates: Tensor | int) -> None:
@@ -430,6 +446,27 @@ def _known_weights(weights: Mapping[str, float]) -> dict[str, float]:
             f"unknown loss terms {', '.join(unknown)}; loss_weights has {', '.join(LOSS_WEIGHTS)}"
         )
     return {**LOSS_WEIGHTS, **weights}
+
+
+def _check_terms(weights: Mapping[str, float], generator: RoughGenerator) -> None:
+    """Every weighted term must have something to compare."""
+    if weights["l1_refined"] and not isinstance(generator, Generator):
+        raise ValueError(
+            f"loss_weights.l1_refined={weights['l1_refined']}, but without refinement the rough "
+            "image is all there is: set it to 0, and loss_weights.consistency too"
+        )
+    levels = generator.feature_levels
+    if weights["consistency"] and not levels:
+        raise ValueError(
+            f"loss_weights.consistency={weights['consistency']}, but there are no features to "
+            "compare: set it to 0, or name their level (feature_levels=[3])"
+        )
+    if weights["consistency"] and max(levels) > DEEPEST_LEVEL:
+        raise ValueError(
+            f"VGG-16 has no features at level {max(levels)}, 1/{2 ** max(levels)} of the image's "
+            f"size, for the consistency loss: name feature_levels from 1 to {DEEPEST_LEVEL}, or "
+            "set loss_weights.consistency=0"
+        )
 
 
 def _check_checkpoint(checkpoint: Mapping[str, Any]) -> None:

@@ -18,16 +18,52 @@ class Batch(NamedTuple):
     path: list[str]  # B file names, for messages
 
 
+class Features(NamedTuple):
+    """The refinement network's features at one level, which the consistency loss compares."""
+
+    encoder: Tensor  # (B, C, h, w), the CSA layer's output; where there is none, what the norm gets
+    decoder: Tensor  # (B, C, h, w), their counterpart in the decoder
+    mask: Tensor  # (B, 1, h, w), the hole at the resolution of those features
+
+
 class Inpainting(NamedTuple):
-    """What the two-stage generator returns."""
+    """What the generator returns."""
 
     rough: Tensor  # (B, 3, H, W), first stage
     refined: Tensor  # (B, 3, H, W), second stage, every pixel generated
     composite: Tensor  # (B, 3, H, W), known pixels of the input, refined ones in the hole
-    encoder_features: Tensor  # (B, C, h, w), the CSA layer's output
-    decoder_features: Tensor  # (B, C, h, w), its counterpart in the decoder
-    feature_mask: Tensor  # (B, 1, h, w), the hole at the resolution of those features
+    features: dict[int, Features]  # by level: halvings of the image
+
+    @property
+    def encoder_features(self) -> Tensor:
+        """(B, C, h, w), the CSA layer's output, of a model with one level of features."""
+        return self._only_level().encoder
+
+    @property
+    def decoder_features(self) -> Tensor:
+        """(B, C, h, w), its counterpart in the decoder."""
+        return self._only_level().decoder
+
+    @property
+    def feature_mask(self) -> Tensor:
+        """(B, 1, h, w), the hole at the resolution of those features."""
+        return self._only_level().mask
 
     def detach(self) -> "Inpainting":
         """The same values, cut from the graph."""
-        return Inpainting(*(value.detach() for value in self))
+        features = {
+            level: Features(*(value.detach() for value in values))
+            for level, values in self.features.items()
+        }
+        return Inpainting(
+            self.rough.detach(), self.refined.detach(), self.composite.detach(), features
+        )
+
+    def _only_level(self) -> Features:
+        if len(self.features) != 1:
+            raise ValueError(
+                f"this model has features at levels {list(self.features)}, not at one: look each "
+                "up in `features`"
+            )
+        (only,) = self.features.values()
+        return only

@@ -66,7 +66,7 @@ class Watched(CSAInpainter):
         self.reached: list[dict[str, float]] = []  # gradient norms of each step's terms
 
     def discriminator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
-        assert not any(value.requires_grad for value in out)
+        assert not any(value.requires_grad for value in (*out[:3], *out.features[3]))
         self.generator_gradients = gradients(self.generator)
         self.discriminators_before = parameters(self.discriminators)
         return super().discriminator_terms(batch, out)

@@ -147,7 +147,7 @@ def test_consistency_compares_narrow_features_with_channel_means() -> None:
     ("decoder", "target", "message"),
     [
         ((1, 4, 2, 2), (1, 4, 4, 4), "differ from the encoder's"),
-        ((1, 4, 4, 4), (1, 4, 8, 8), "attention_level 3"),
+        ((1, 4, 4, 4), (1, 4, 8, 8), "the size must be the same"),
         ((1, 4, 4, 4), (1, 6, 4, 4), "the channels a multiple"),
     ],
 )

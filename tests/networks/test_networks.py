@@ -1,14 +1,16 @@
 """The networks against the paper's sizes and their definitions."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from csa_inpaint.csa import CSALayer
 from csa_inpaint.networks.blocks import DilatedHalve
 from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.networks.generator import Generator
+from csa_inpaint.networks.generator import Generator, RoughGenerator
 from csa_inpaint.networks.unet import RefinementNetwork, RoughNetwork
 
 
@@ -87,7 +89,8 @@ def test_generator_never_sees_the_hole() -> None:
     model = Generator(4, 4)
     expected = model(image, mask)
     other = torch.where(mask > 0, float("nan"), image)
-    for one, two in zip(model(other, mask), expected, strict=True):
+    tensors = [(*o[:3], *o.features[3]) for o in (model(other, mask), expected)]
+    for one, two in zip(*tensors, strict=True):
         assert torch.equal(one, two)
 
 
@@ -98,6 +101,108 @@ def test_generator_keeps_samples_apart() -> None:
     both = model(image, mask)
     alone = model(image[1:], mask[1:])
     torch.testing.assert_close(both.refined[1:], alone.refined, rtol=1e-4, atol=1e-5)
+
+
+# --- where the attention stands ----------------------------------------------------------------
+
+
+class Watched(CSALayer):
+    """A CSA layer that writes down the sizes that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
+        assert mask.shape == (len(features), 1, *features.shape[-2:])
+        self.sizes.append(tuple(features.shape[1:]))
+        return super().forward(features, mask)
+
+
+@pytest.mark.parametrize(
+    ("levels", "sizes"),
+    [
+        ([3], [(32, 8, 12)]),
+        ([4, 2], [(16, 16, 24), (32, 4, 6)]),
+        ([1, 2, 3, 4], [(8, 32, 48), (16, 16, 24), (32, 8, 12), (32, 4, 6)]),
+        ([], []),
+    ],
+)
+def test_generator_attends_at_each_level_once(
+    levels: list[int], sizes: list[tuple[int, ...]]
+) -> None:
+    image, mask = torch.rand(2, 3, 64, 96) * 2 - 1, torch.zeros(2, 1, 64, 96)
+    mask[..., 8:40, 8:50] = 1
+    layer = Watched()
+    out = Generator(4, 5, levels, layer)(image, mask)
+    assert layer.sizes == sizes
+    assert list(out.features) == sorted(levels)
+    for size, features in zip(sizes, out.features.values(), strict=True):
+        assert features.encoder.shape == features.decoder.shape == (2, *size)
+        assert features.mask.shape == (2, 1, *size[1:])
+        # filled: in the hole each feature vector is a mixture of known ones, so none is larger
+        known = features.mask.expand_as(features.encoder) == 0
+        norms = features.encoder.norm(dim=1, keepdim=True)
+        assert norms.max() <= norms[known[:, :1]].max() * 1.0001
+    out.refined.sum().backward()
+
+
+def test_generator_features_are_where_they_are_asked_for() -> None:
+    torch.manual_seed(0)
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    plain = Generator(4, 5, [3])
+    models = [Generator(4, 5, levels, feature_levels=[2, 3]) for levels in ([3], [])]
+    for model in models:
+        model.load_state_dict(plain.state_dict())  # the levels change no name and no size
+    expected = plain(image, mask)
+    with_layer, without = (model(image, mask) for model in models)
+    assert list(with_layer.features) == list(without.features) == [2, 3]
+    assert torch.equal(with_layer.refined, expected.refined)
+    assert torch.equal(with_layer.features[3].encoder, expected.encoder_features)
+    assert torch.equal(with_layer.features[3].decoder, expected.decoder_features)
+    # the features that the layer is given, which changes them in the hole
+    seen, mask = without.features[3].encoder, without.features[3].mask
+    assert torch.equal(seen * (1 - mask), expected.encoder_features * (1 - mask))
+    torch.testing.assert_close(CSALayer()(seen, mask), expected.encoder_features)
+    assert not torch.equal(seen, expected.encoder_features)
+
+
+def test_inpainting_names_features_of_one_level_only() -> None:
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    for levels in ([], [2, 3]):
+        out = Generator(4, 5, levels)(image, mask)
+        for name in ("encoder_features", "decoder_features", "feature_mask"):
+            with pytest.raises(ValueError, match="look each up in `features`"):
+                getattr(out, name)
+
+
+def test_inpainting_detaches_everything() -> None:
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    out = Generator(4, 5, [2, 3])(image, mask)
+    cut = out.detach()
+    assert list(cut.features) == [2, 3]
+    tensors = [(*o[:3], *o.features[2], *o.features[3]) for o in (out, cut)]
+    for before, after in zip(*tensors, strict=True):
+        assert torch.equal(before, after)
+        assert not after.requires_grad
+    assert out.features[2].decoder.requires_grad
+
+
+def test_rough_generator_is_the_first_stage_of_the_generator() -> None:
+    image, mask = torch.rand(1, 3, 64, 64) * 2 - 1, torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    both, first = Generator(4, 4), RoughGenerator(4, 4)
+    missing = first.load_state_dict(both.state_dict(), strict=False)
+    assert missing.missing_keys == []
+    assert {key.split(".")[0] for key in missing.unexpected_keys} == {"refinement"}
+    out = first(image, mask)
+    assert torch.equal(out.rough, both(image, mask).rough)
+    assert torch.equal(out.refined, out.rough)
+    assert torch.equal(out.composite, torch.where(mask > 0, out.rough, image))
+    assert out.features == {}
 
 
 def test_generator_refuses_a_size_that_does_not_divide() -> None:
@@ -117,12 +222,20 @@ def test_generator_refuses_a_mask_that_does_not_fit() -> None:
     ("settings", "message"),
     [
         ({"depth": 1}, "depth=1: a network needs at least 2"),
-        ({"depth": 3, "attention_level": 3}, "attention_level=3 is not between 1 and 2"),
-        ({"depth": 4, "attention_level": 0}, "attention_level=0 is not between 1 and 3"),
+        (
+            {"depth": 3, "attention_levels": [3]},
+            r"attention_levels=\[3\]: 3 is not between 1 and 2",
+        ),
+        (
+            {"depth": 4, "attention_levels": [2, 0]},
+            r"attention_levels=\[2, 0\]: 0 is not between 1 and 3",
+        ),
+        ({"depth": 4, "feature_levels": [4]}, r"feature_levels=\[4\]: 4 is not between"),
+        ({"depth": 4, "attention_levels": 2}, r"attention_levels=2 is no list: write \[2\]"),
     ],
 )
 def test_generator_refuses_a_level_that_is_not_there(
-    settings: dict[str, int], message: str
+    settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Generator(4, **settings)

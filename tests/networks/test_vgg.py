@@ -23,15 +23,41 @@ def test_vgg_random_is_the_same_every_time_and_scaled() -> None:
     torch.manual_seed(1)
     second = VGG16Features("random", width=16)(image())
     assert first.pool3.shape == (1, 64, 4, 4)
-    assert first.relu4_3.shape == (1, 128, 4, 4)
-    assert torch.equal(first.relu4_3, second.relu4_3)
+    assert first.relu[3].shape == (1, 128, 4, 4)
+    assert torch.equal(first.relu[3], second.relu[3])
     # the signal neither dies nor explodes
-    assert 0.1 < first.relu4_3.std() < 10
+    assert 0.1 < first.relu[3].std() < 10
 
 
 def test_vgg_pool3_is_the_first_part() -> None:
     vgg = VGG16Features("random", width=4)
     assert torch.equal(vgg.pool3(image()), vgg(image()).pool3)
+
+
+def test_vgg_level_is_the_last_relu_of_its_resolution() -> None:
+    levels = (0, 1, 2, 3, 4)
+    vgg = VGG16Features("random", width=4, levels=levels)
+    features = vgg(image())
+    assert list(features.relu) == list(levels)
+    sizes = [(4, 32), (8, 16), (16, 8), (32, 4), (32, 2)]
+    for level, (channels, side) in zip(levels, sizes, strict=True):
+        assert features.relu[level].shape == (1, channels, side, side)
+        assert features.relu[level].min() == 0
+        alone = VGG16Features("random", width=4, levels=[level])(image())
+        assert torch.equal(alone.relu[level], features.relu[level])
+        assert torch.equal(alone.pool3, features.pool3)
+    # the layer after the stage's last ReLU is the pooling: relu3_3 leads to pool3
+    assert torch.equal(nn.functional.max_pool2d(features.relu[2], 2), features.pool3)
+    convolutions = [layer for layer in vgg._features[0] if isinstance(layer, nn.Conv2d)]
+    assert len(convolutions) == 13
+
+
+def test_vgg_without_levels_ends_at_pool3() -> None:
+    vgg = VGG16Features("random", width=4, levels=())
+    assert isinstance(vgg._features[0][-1], nn.MaxPool2d)
+    features = vgg(image())
+    assert features.relu == {}
+    assert torch.equal(features.pool3, VGG16Features("random", width=4)(image()).pool3)
 
 
 def test_vgg_normalises_as_imagenet() -> None:
@@ -53,7 +79,7 @@ def test_vgg_is_frozen_and_in_no_checkpoint() -> None:
     assert not any(module.training for module in features.modules())
     assert not any(parameter.requires_grad for parameter in features.parameters())
     x = image().requires_grad_()
-    holder.vgg(x).relu4_3.sum().backward()
+    holder.vgg(x).relu[3].sum().backward()
     assert x.grad.norm() > 0  # but a gradient passes through
 
 
@@ -61,9 +87,9 @@ def test_vgg_moves_with_its_holder() -> None:
     holder = nn.Module()
     holder.vgg = VGG16Features("random", width=4)
     holder.to(torch.float64)
-    assert holder.vgg(image().double()).relu4_3.dtype == torch.float64
+    assert holder.vgg(image().double()).relu[3].dtype == torch.float64
     holder.to("meta")
-    assert holder.vgg(image().double().to("meta")).relu4_3.device.type == "meta"
+    assert holder.vgg(image().double().to("meta")).relu[3].device.type == "meta"
 
 
 @pytest.mark.shared
@@ -72,8 +98,8 @@ def test_vgg_reads_a_weights_file() -> None:
     vgg = VGG16Features(str(WEIGHTS))
     features = vgg(image())
     assert features.pool3.dtype == torch.float32
-    assert features.relu4_3.shape == (1, 512, 4, 4)
-    assert not torch.equal(features.relu4_3, VGG16Features("random")(image()).relu4_3)
+    assert features.relu[3].shape == (1, 512, 4, 4)
+    assert not torch.equal(features.relu[3], VGG16Features("random")(image()).relu[3])
 
 
 def test_vgg_reads_pth_and_safetensors_alike(tmp_path: Path) -> None:
@@ -83,8 +109,8 @@ def test_vgg_reads_pth_and_safetensors_alike(tmp_path: Path) -> None:
     save_file(state, tmp_path / "vgg.safetensors")
     files = [tmp_path / name for name in ("vgg.pth", "vgg.safetensors")]
     outputs = [VGG16Features(str(file))(image()) for file in files]
-    assert torch.equal(outputs[0].relu4_3, outputs[1].relu4_3)
-    assert outputs[0].relu4_3.norm() > 0
+    assert torch.equal(outputs[0].relu[3], outputs[1].relu[3])
+    assert outputs[0].relu[3].norm() > 0
 
 
 def test_vgg_names_a_missing_file() -> None:

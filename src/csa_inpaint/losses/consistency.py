@@ -13,9 +13,10 @@ def consistency_loss(
     Args:
         encoder_features: the CSA layer's output.
         decoder_features: the decoder's features at the same level.
-        target: Φ, VGG-16 relu4_3 of the true image; no gradient flows into it. When it has more
-            channels than the features (a network narrower than VGG-16), each feature is compared
-            with the mean of a group of consecutive channels.
+        target: Φ, VGG-16's features of the true image at the same resolution, the paper's relu4_3;
+            no gradient flows into it. When it has more channels than the features (a network
+            narrower than VGG-16), each feature is compared with the mean of a group of consecutive
+            channels.
         feature_mask: 1 at hole positions.
 
     Shape: (B, C, h, w), (B, C, h, w), (B, n·C, h, w), (B, 1, h, w) → scalar; 0 without a hole.
@@ -32,8 +33,7 @@ def consistency_loss(
     if target.shape[-2:] != (h, w) or target.shape[1] % C:
         raise ValueError(
             f"target features {tuple(target.shape)} do not fit features {(B, C, h, w)}: the size "
-            "must be the same (VGG-16 relu4_3 is at 1/8 resolution, attention_level 3) and the "
-            "channels a multiple"
+            "must be the same (VGG-16 relu4_3 is at 1/8 of the image's) and the channels a multiple"
         )
     target = target.detach().float().reshape(B, C, -1, h, w).mean(2)
     hole = feature_mask.float()

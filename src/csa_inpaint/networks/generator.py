@@ -1,4 +1,4 @@
-"""The two-stage generator: rough prediction, refinement, composite."""
+"""The two-stage generator: rough prediction, refinement, composite; and its first stage alone."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,47 @@ from csa_inpaint.types import Inpainting
 FILL_RGB = (123, 104, 117)  # the paper's constant, of 255: about ImageNet's mean colour
 
 
-class Generator(nn.Module):
+class RoughGenerator(nn.Module):
+    """The first stage alone: its prediction stands for the refined one, and has no features.
+
+    Args:
+        width: channels of the network's first level.
+        depth: halvings in the network.
+        fill: RGB colour of 0 … 255 that hides the hole from it.
+
+    Shape, Raises: see ``Generator``.
+    """
+
+    fill: Tensor
+    feature_levels: tuple[int, ...] = ()
+
+    def __init__(self, width: int = 64, depth: int = 8, fill: Sequence[float] = FILL_RGB) -> None:
+        super().__init__()
+        self.rough = RoughNetwork(width, depth)
+        fill_colour = torch.tensor(tuple(fill))[:, None, None] * 2 / 255 - 1
+        self.register_buffer("fill", fill_colour, persistent=False)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
+        hole, filled = self.hide(image, mask)
+        rough = self.rough(filled)
+        return Inpainting(rough, rough, torch.where(hole, rough.to(image.dtype), image), {})
+
+    def hide(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The hole as truth values, and the image with the fill colour in it."""
+        check_pair(image, mask)
+        hole = mask > 0.5
+        return hole, torch.where(hole, self.fill.to(image.dtype), image)
+
+
+class Generator(RoughGenerator):
     """Rough network, then refinement network with the CSA layer (paper, Sec. 3.1).
 
     Args:
         width: channels of the first level of both networks.
         depth: halvings in both networks.
-        attention_level: halvings before the CSA layer; 3 puts it at 1/8 resolution.
+        attention_levels: halvings before each CSA layer; (3,) puts one at 1/8 resolution.
+        feature_levels: halvings before the features that are returned; None for those of the
+            CSA layers.
         attention: the layer, called as ``attention(features, mask)``; a ``CSALayer`` by default.
         fill: RGB colour of 0 … 255 that hides the hole from the networks.
         detach_rough: True stops the refinement's gradient at the rough prediction, as the released
@@ -30,46 +64,43 @@ class Generator(nn.Module):
         - returns ``Inpainting``; H and W multiples of ``2 ** depth``.
 
     Raises:
-        ValueError: for an input size that ``depth`` does not divide or shapes that do not fit.
+        ValueError: for an input size that ``depth`` does not divide, shapes that do not fit, or
+            levels that are not there.
     """
-
-    fill: Tensor
 
     def __init__(
         self,
         width: int = 64,
         depth: int = 8,
-        attention_level: int = 3,
+        attention_levels: Sequence[int] = (3,),
         attention: CSALayer | None = None,
         fill: Sequence[float] = FILL_RGB,
         detach_rough: bool = False,
+        feature_levels: Sequence[int] | None = None,
     ) -> None:
-        super().__init__()
-        self.attention_level = attention_level
+        super().__init__(width, depth, fill)
         self.detach_rough = detach_rough
         attention = attention if attention is not None else CSALayer()
         self.threshold = attention.threshold
-        self.rough = RoughNetwork(width, depth)
-        self.refinement = RefinementNetwork(attention, width, depth, attention_level)
-        fill_colour = torch.tensor(tuple(fill))[:, None, None] * 2 / 255 - 1
-        self.register_buffer("fill", fill_colour, persistent=False)
+        self.refinement = RefinementNetwork(
+            attention, width, depth, attention_levels, feature_levels
+        )
+        self.feature_levels = self.refinement.feature_levels
 
     def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
-        check_pair(image, mask)
-        hole = mask > 0.5
-        filled = torch.where(hole, self.fill.to(image.dtype), image)
+        hole, filled = self.hide(image, mask)
         rough = self.rough(filled)
         first = rough.detach() if self.detach_rough else rough
-        size = tuple(side // 2**self.attention_level for side in image.shape[-2:])
-        feature_mask = reduce_mask(mask, size, self.threshold)
-        refined, encoder_features, decoder_features = self.refinement(
-            torch.cat([torch.where(hole, first.to(image.dtype), filled), filled], dim=1),
-            feature_mask,
+        height, width = image.shape[-2:]
+        masks = {
+            level: reduce_mask(mask, (height // 2**level, width // 2**level), self.threshold)
+            for level in self.refinement.levels
+        }
+        refined, features = self.refinement(
+            torch.cat([torch.where(hole, first.to(image.dtype), filled), filled], dim=1), masks
         )
         composite = torch.where(hole, refined.to(image.dtype), image)
-        return Inpainting(
-            rough, refined, composite, encoder_features, decoder_features, feature_mask
-        )
+        return Inpainting(rough, refined, composite, features)
 
 
 def check_pair(image: Tensor, mask: Tensor) -> None:

@@ -74,7 +74,7 @@ def load_released(rough: str | Path, refine: str | Path) -> Generator:
     generator = Generator(
         generator_width(rough),
         DEPTH,
-        ATTENTION_LEVEL,
+        (ATTENTION_LEVEL,),
         CSALayer(similarity="released"),
         detach_rough=True,
     )

@@ -1,5 +1,6 @@
 """The two U-Nets of the method: the rough network and the refinement network (paper, Sec. 3.1)."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from csa_inpaint.networks.blocks import (
     level_channels,
     norm,
 )
+from csa_inpaint.types import Features
 
 
 class RoughNetwork(nn.Module):
@@ -68,8 +70,7 @@ class Refined(NamedTuple):
     """What the refinement network returns."""
 
     image: Tensor  # (B, 3, H, W), not bounded: there is no Tanh
-    encoder_features: Tensor  # (B, C, h, w), output of the CSA layer
-    decoder_features: Tensor  # (B, C, h, w), the decoder's features at the same level
+    features: dict[int, Features]  # by level
 
 
 def down_block(outer: int, inner: int) -> nn.Sequential:
@@ -98,16 +99,19 @@ def up_block(inner: int, outer: int) -> nn.Sequential:
 class RefinementNetwork(nn.Module):
     """The second stage: a U-Net with the CSA layer in its encoder.
 
+    A level is a number of halvings: at level 3 the features have 1/8 of the image's resolution.
+
     Args:
-        attention: called as ``attention(features, mask)`` at ``attention_level``; returns features
-            of the same shape. A ``CSALayer``.
+        attention: called as ``attention(features, mask)`` at each of ``attention_levels``; returns
+            features of the same shape. A ``CSALayer``, which has no state that levels could share.
         width: channels at full resolution; the deepest levels have eight times as many.
         depth: number of halvings.
-        attention_level: halvings before the attention; the paper's 3 put it at 1/8 resolution.
+        attention_levels: where the attention stands: the paper's (3,), several, or none.
+        feature_levels: whose features are returned; None for those of the attention.
 
     Shape:
         - image: (B, 6, H, W), the rough prediction in the hole of the input, then the input.
-        - mask: (B, 1, H, W), 1 in the hole.
+        - masks: for each of ``levels`` (B, 1, h, w) at its resolution, 1 in the hole.
         - returns ``Refined``; H and W multiples of ``2 ** depth``.
 
     Raises:
@@ -115,17 +119,20 @@ class RefinementNetwork(nn.Module):
     """
 
     def __init__(
-        self, attention: nn.Module, width: int = 64, depth: int = 8, attention_level: int = 3
+        self,
+        attention: nn.Module,
+        width: int = 64,
+        depth: int = 8,
+        attention_levels: Sequence[int] = (3,),
+        feature_levels: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         check_depth(depth)
-        if not 1 <= attention_level < depth:
-            raise ValueError(
-                f"attention_level={attention_level} is not between 1 and {depth - 1}, "
-                f"the levels of a network of depth {depth}"
-            )
+        if feature_levels is None:
+            feature_levels = attention_levels
         self.depth = depth
-        self.attention_level = attention_level
+        self.attention_levels = known_levels("attention_levels", attention_levels, depth)
+        self.feature_levels = known_levels("feature_levels", feature_levels, depth)
         self.attention = attention
         channels = level_channels(width, depth)
         levels = list(pairwise(channels))
@@ -147,28 +154,53 @@ class RefinementNetwork(nn.Module):
         )
         init_weights(self)
 
-    def forward(self, image: Tensor, mask: Tensor) -> Refined:
+    @property
+    def levels(self) -> list[int]:
+        """The levels that need a mask."""
+        return sorted({*self.attention_levels, *self.feature_levels})
+
+    def forward(self, image: Tensor, masks: Mapping[int, Tensor]) -> Refined:
         check_divisible(image, self.depth)
         x = self.first(image)
         skips = [x]
+        encoder, decoder = {}, {}
         for level, down, normalise in zip(
             range(1, self.depth), self.down, self.down_norm, strict=True
         ):
             x = down(x)
-            if level == self.attention_level:
-                x = encoder_features = self.attention(x, mask)
+            if level in self.attention_levels:
+                x = self.attention(x, masks[level])
+            if level in self.feature_levels:
+                encoder[level] = x
             x = normalise(x)
             skips.append(x)
         x = self.innermost(x)
         for level, up in zip(reversed(range(1, self.depth)), self.up, strict=True):
-            if level == self.attention_level:
-                decoder_features = x
+            if level in self.feature_levels:
+                decoder[level] = x
             x = up(torch.cat([x, skips.pop()], dim=1))
         x = self.last(torch.cat([x, skips.pop()], dim=1))
-        return Refined(x, encoder_features, decoder_features)
+        features = {
+            level: Features(encoder[level], decoder[level], masks[level])
+            for level in self.feature_levels
+        }
+        return Refined(x, features)
 
 
 def check_depth(depth: int) -> None:
     """Raise a ``ValueError`` for a depth that leaves no level to refine at."""
     if depth < 2:
         raise ValueError(f"depth={depth}: a network needs at least 2 halvings")
+
+
+def known_levels(name: str, levels: Sequence[int], depth: int) -> tuple[int, ...]:
+    """The levels in order, each once, or a ``ValueError`` for one that the network has not."""
+    if isinstance(levels, int):
+        raise ValueError(f"{name}={levels} is no list: write [{levels}]")
+    wrong = [level for level in levels if not 1 <= level < depth]
+    if wrong:
+        raise ValueError(
+            f"{name}={list(levels)}: {wrong[0]} is not between 1 and {depth - 1}, "
+            f"the levels of a network of depth {depth}"
+        )
+    return tuple(sorted(set(levels)))

@@ -1,6 +1,6 @@
 """The frozen VGG-16 that the consistency loss and the feature-patch discriminator look through."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -11,19 +11,22 @@ from torchvision.models import VGG16_Weights
 from csa_inpaint.checkpoints import read_tensors
 
 FULL_WIDTH = 64  # of the published network: 64, 128, 256, 512 channels
-STAGES = ((1, 2), (2, 2), (4, 3), (8, 3))  # (channels / width, convolutions) up to relu4_3
-POOL3 = 16  # index of the third pooling in torchvision's `features`
+STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (channels / width, convolutions)
+# Indices in torchvision's `features`: each stage's last ReLU (relu1_2, 2_2, 3_3, 4_3, 5_3), pool3.
+LAST_RELU = (3, 8, 15, 22, 29)
+POOL3 = 16
+DEEPEST_LEVEL = len(STAGES) - 1  # 1/16 of the image's resolution
 
 
 class VGGFeatures(NamedTuple):
-    """Two depths of VGG-16."""
+    """Features at several depths of VGG-16."""
 
     pool3: Tensor  # (B, 4 · width, H/8, W/8)
-    relu4_3: Tensor  # (B, 8 · width, H/8, W/8)
+    relu: dict[int, Tensor]  # (B, C, H / 2^level, W / 2^level) by level; 3 is relu4_3
 
 
 class VGG16Features(nn.Module):
-    """VGG-16 through relu4_3, frozen.
+    """VGG-16, frozen.
 
     Its weights follow the module that holds it to another device or type, but they are no
     parameters of that module: no optimizer, no checkpoint and no gradient synchronisation sees
@@ -37,6 +40,8 @@ class VGG16Features(nn.Module):
             can have another one.
         imagenet_norm: True normalises by ImageNet's mean and deviation, as the weights expect;
             False feeds the image in [-1, 1], as the released code does.
+        levels: halvings of the image at which features are returned, 0 to 4: the last ReLU of the
+            stage with that resolution. 3 is the paper's relu4_3.
 
     Shape: image (B, 3, H, W) in [-1, 1] → ``VGGFeatures``; H, W ≥ 8.
 
@@ -50,7 +55,11 @@ class VGG16Features(nn.Module):
     std: Tensor
 
     def __init__(
-        self, weights: str = "imagenet", width: int = FULL_WIDTH, imagenet_norm: bool = True
+        self,
+        weights: str = "imagenet",
+        width: int = FULL_WIDTH,
+        imagenet_norm: bool = True,
+        levels: Sequence[int] = (3,),
     ) -> None:
         super().__init__()
         if weights != "random" and width != FULL_WIDTH:
@@ -58,7 +67,10 @@ class VGG16Features(nn.Module):
                 f"VGG-16 weights {weights!r} have width {FULL_WIDTH}, not {width}: "
                 'leave the width at 64 or use weights="random"'
             )
-        features = vgg16_layers(width)
+        self.levels = {LAST_RELU[level]: level for level in levels}
+        # through pool3 for the feature-patch discriminator, and as deep as the levels ask
+        features = vgg16_layers(width, max([3, *(level + 1 for level in levels)]))
+        features = features[: max([POOL3, *self.levels]) + 1]
         if weights == "random":
             draw_weights(features)
         else:
@@ -76,8 +88,15 @@ class VGG16Features(nn.Module):
         return cast(Self, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> VGGFeatures:
-        pool3 = self.pool3(image)
-        return VGGFeatures(pool3, self._features[0][POOL3 + 1 :](pool3))
+        x = (image - self.mean) / self.std
+        relu = {}
+        for index, layer in enumerate(self._features[0]):
+            x = layer(x)
+            if index == POOL3:
+                pool3 = x
+            if index in self.levels:
+                relu[self.levels[index]] = x
+        return VGGFeatures(pool3, relu)
 
     def pool3(self, image: Tensor) -> Tensor:
         """Only the third pooling's output, (B, 4 · width, H/8, W/8)."""
@@ -85,16 +104,16 @@ class VGG16Features(nn.Module):
         return pooled
 
 
-def vgg16_layers(width: int) -> nn.Sequential:
-    """VGG-16's layers through relu4_3, numbered as in torchvision."""
+def vgg16_layers(width: int, stages: int) -> nn.Sequential:
+    """The layers of VGG-16's first stages, numbered as in torchvision."""
     layers: list[nn.Module] = []
     inputs = 3
-    for multiple, convolutions in STAGES:
+    for multiple, convolutions in STAGES[:stages]:
         for _ in range(convolutions):
             layers += [nn.Conv2d(inputs, multiple * width, 3, padding=1), nn.ReLU()]
             inputs = multiple * width
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*layers)
 
 
 def draw_weights(features: nn.Sequential) -> None:
@@ -115,8 +134,8 @@ def read_weights(weights: str, features: nn.Sequential) -> dict[str, Tensor]:
     if missing:
         raise ValueError(
             f"{weights} is no torchvision VGG-16: it lacks {', '.join(missing[:3])}"
-            f"{' …' if len(missing) > 3 else ''}; expected the keys features.0.weight … "
-            "features.21.bias"
+            f"{' …' if len(missing) > 3 else ''}; expected the keys "
+            f"features.0.weight … features.{[*wanted][-1]}"
         )
     selected = {name: state[f"features.{name}"].float() for name in wanted}
     for name, value in selected.items():

@@ -1,0 +1,158 @@
+"""One table for a sweep, ``python -m csa_inpaint.train -m KEY=A,B``; see ``docs/ablations.md``."""
+
+import csv
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from csa_inpaint._cli import describe
+from csa_inpaint.checkpoints import read_checkpoint
+from csa_inpaint.evaluate import evaluate
+
+RESULT = "result.json"
+SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")
+COLUMNS = ("variant", "differs in", "parameters", "minutes", *SCORES)
+
+
+@dataclass
+class Result:
+    """What one job of a sweep left, in its folder's ``result.json``."""
+
+    number: int
+    overrides: list[str]
+    config: dict[str, Any]
+    seconds: float  # of the whole training, set-up and validations included
+    error: str | None = None
+    parameters: int | None = None  # of the generator
+    scores: dict[str, float] = field(default_factory=dict)  # of the composite
+
+    def measure(self, job: JobReturn, folder: Path, checkpoint: str, options: list[str]) -> None:
+        """Evaluate what the job trained, or take down why there is nothing to evaluate."""
+        if job.status is JobStatus.FAILED:
+            self.error = describe(job._return_value)
+            return
+        if torch.distributed.is_initialized():
+            raise RuntimeError(
+                "after a training in several processes the scores cannot be computed in one of "
+                "them: run csa_inpaint.evaluate on the checkpoints"
+            )
+        path = folder / "checkpoints" / f"{checkpoint}.ckpt"
+        state = read_checkpoint(path)["state_dict"]
+        self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
+        config = compose("evaluate", overrides=options)
+        config.checkpoint = str(path)
+        (folder / "evaluation").mkdir(exist_ok=True)
+        self.scores = evaluate(config, folder / "evaluation")["composite"]
+
+
+class SweepTable(Callback):
+    """Evaluate what each job of a sweep trained, and keep one table of all.
+
+    Hydra calls it (``hydra.callbacks``). Each job's figures lie in its own folder; ``table.md`` and
+    ``table.csv`` in the sweep's folder are written anew from these after every job, so they are
+    there too when a sweep was stopped. A job that failed is a row that says so.
+
+    Args:
+        checkpoint: the one of a job's ``checkpoints/`` that is scored. ``last``: all have trained
+            equally long, and none was chosen by the pictures that it is scored on.
+        evaluate: overrides of the evaluation's configuration: ``["+mask=freeform"]``.
+    """
+
+    def __init__(self, checkpoint: str = "last", evaluate: Sequence[str] = ()) -> None:
+        self.checkpoint = checkpoint
+        self.evaluate = list(evaluate)
+        self._started = 0.0
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._started = time.monotonic()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        hydra = config.hydra
+        if hydra.mode is not RunMode.MULTIRUN:
+            return
+        folder = Path(hydra.runtime.output_dir)
+        result = Result(
+            number=hydra.job.num,
+            overrides=list(hydra.overrides.task),
+            config=OmegaConf.to_container(job_return.cfg),  # type: ignore[arg-type]
+            seconds=time.monotonic() - self._started,
+        )
+        try:
+            result.measure(job_return, folder, self.checkpoint, self.evaluate)
+        except Exception as error:
+            result.error = f"trained, but not evaluated: {describe(error)}"
+            raise  # to Hydra, which makes a warning of it
+        finally:
+            (folder / RESULT).write_text(json.dumps(asdict(result), indent=1))
+            write_tables(Path(hydra.runtime.cwd) / hydra.sweep.dir)
+
+
+def write_tables(folder: Path) -> None:
+    """Write and print the table of the results below a sweep's folder."""
+    results = [Result(**json.loads(path.read_text())) for path in folder.rglob(RESULT)]
+    rows = list(table_rows(sorted(results, key=lambda result: result.number)))
+    with (folder / "table.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, "error"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    text = markdown(rows)
+    (folder / "table.md").write_text(text)
+    print(f"\n{text}\nTable: {folder / 'table.md'}")
+
+
+def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
+    """A row for each result: what was typed for it alone, what that changed, and its figures."""
+    shared = set.intersection(*(set(result.overrides) for result in results))
+    for result in results:
+        typed = [o.lstrip("+") for o in result.overrides if o not in shared]
+        yield {
+            "variant": ", ".join(typed) or str(result.number),
+            "differs in": ", ".join(differences(results[0].config, result.config)),
+            "parameters": result.parameters,
+            "minutes": result.seconds / 60,
+            **{score: result.scores.get(score) for score in SCORES},
+            "error": result.error,
+        }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The settings that make ``other`` out of ``one``, as they would be typed."""
+    for key in one | other:
+        if key not in other:
+            yield f"~{prefix}{key}"
+        elif isinstance(one.get(key), dict) and isinstance(other[key], dict):
+            yield from differences(one[key], other[key], f"{prefix}{key}.")
+        elif key not in one or one[key] != other[key]:
+            value = json.dumps(other[key]).replace('"', "")
+            yield f"{'' if key in one else '+'}{prefix}{key}={value}"
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table; what failed is told below it."""
+    heads = [name.replace("hole_", "hole ").replace("l1", "l1 %") for name in COLUMNS]
+    lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    lines += [[_cell(row, column) for column in COLUMNS] for row in rows]
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    failed = [
+        f"- {row['variant']}: {' '.join(row['error'].split())}" for row in rows if row["error"]
+    ]
+    return text + ("\nFailed:\n\n" + "\n".join(failed) + "\n" if failed else "")
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    value = row[column]
+    if value is None:
+        return "failed"
+    if isinstance(value, float):
+        return f"{value:.{3 if 'ssim' in column else 2}f}"
+    return f"{value:,}" if isinstance(value, int) else str(value) or "–"
