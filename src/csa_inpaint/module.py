@@ -11,6 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from csa_inpaint.callbacks.adversary import Adversary
+from csa_inpaint.callbacks.guard import NonFiniteLossError
+from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.csa import CSALayer
 from csa_inpaint.csa.layer import NonFiniteFeaturesError
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
@@ -20,10 +22,6 @@ from csa_inpaint.networks.vgg import FULL_WIDTH, VGG16Features, VGGFeatures
 from csa_inpaint.types import Batch, Inpainting
 
 LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss term became infinite or not a number."""
 
 
 class CSAInpainter(pl.LightningModule):
@@ -147,6 +145,12 @@ class CSAInpainter(pl.LightningModule):
             raise ValueError(f"adversaries need different names, got {', '.join(sorted(names))}")
         return sorted(found, key=lambda adversary: adversary.name)
 
+    @property
+    def observers(self) -> list[TermObserver]:
+        """The run's callbacks that see every step's terms."""
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [callback for callback in callbacks if isinstance(callback, TermObserver)]
+
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         optimizers: list[Optimizer] = [
             Adam(self.generator.parameters(), lr=self.learning_rate, betas=self.betas)
@@ -164,10 +168,10 @@ class CSAInpainter(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
         # resumed at this step, on this rank.
-        seed = hash(
+        self.step_seed = hash(
             (self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
         )
-        torch.manual_seed(seed)
+        torch.manual_seed(self.step_seed)
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep the gradients: a validation may fall into an accumulation window."""
@@ -186,11 +190,15 @@ class CSAInpainter(pl.LightningModule):
         generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
         for optimizer in discriminator_optimizer:
             with optimizer.toggle_model(sync_grad=update):
-                self._descend(
-                    optimizer, self.discriminator_terms(batch, out.detach()), batch, update
-                )
+                terms = self.discriminator_terms(batch, out.detach())
+                for observer in self.observers:
+                    observer.on_discriminator_terms(self, batch, terms)
+                self._descend(optimizer, terms, batch, update)
         with generator_optimizer.toggle_model(sync_grad=update):
-            self._descend(generator_optimizer, self.generator_terms(batch, out), batch, update)
+            terms = self.generator_terms(batch, out)
+            for observer in self.observers:
+                observer.on_generator_terms(self, batch, terms)
+            self._descend(generator_optimizer, terms, batch, update)
 
         if update:
             self._window = 0
@@ -284,7 +292,8 @@ class CSAInpainter(pl.LightningModule):
         return NonFiniteLossError(
             f"{what}, in epoch {self.current_epoch}, on the batch of "
             f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "
-            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32."
+            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32.",
+            batch,
         )
 
     # --- validation ------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
-"""Lightning callbacks: the adversaries, the previews, stopping and naming runs."""
+"""Lightning callbacks: the adversaries, previews, health, stopping and naming runs."""
 
 from csa_inpaint.callbacks.adversary import Adversary, FeatureAdversary, PatchAdversary
+from csa_inpaint.callbacks.guard import DumpBadBatch
+from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
+from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.callbacks.preview import Preview
 from csa_inpaint.callbacks.run_config import RunConfig
 
 __all__ = [
     "Adversary",
+    "DumpBadBatch",
     "FeatureAdversary",
     "PatchAdversary",
     "Preview",
     "RunConfig",
     "SaveOnInterrupt",
+    "TermObserver",
+    "TrainingHealth",
 ]
