@@ -3,8 +3,10 @@
 import difflib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             except USER_ERRORS as error:
                 if os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
-                print(f"\n{type(error).__name__}: {_message(error)}", file=sys.stderr)
+                notes = getattr(error, "__notes__", [])
+                text = "\n".join([_message(error), *notes])
+                print(f"\n{type(error).__name__}: {text}", file=sys.stderr)
                 print("(HYDRA_FULL_ERROR=1 prints where it was raised)", file=sys.stderr)
                 sys.exit(1)
 
@@ -47,7 +51,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             # defaults list has no experiment.
             sys.argv[1:] = [
                 f"+{argument}" if argument.startswith("experiment=") else argument
-                for argument in sys.argv[1:]
+                for argument in _absolute_config_path(sys.argv[1:])
             ]
             try:
                 run()
@@ -60,6 +64,32 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         return main
 
     return decorate
+
+
+def _absolute_config_path(arguments: list[str]) -> list[str]:
+    """Hydra takes ``--config-path`` relative to a source file; users mean where they are."""
+    names = ("--config-path", "-cp")
+    result = []
+    for before, argument in pairwise(["", *arguments]):
+        name, equals, value = argument.partition("=")
+        if before in names:
+            result.append(_absolute(argument))
+        elif name in names and equals:
+            result.append(f"{name}={_absolute(value)}")
+        else:
+            result.append(argument)
+    return result
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+
+
+def override(key: str, value: object) -> str:
+    """``key=value`` as Hydra reads it, quoted where the value holds signs of its grammar."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w./:~+-]*", text)
+    return f"{key}={text}" if plain else f"{key}='{text}'"
 
 
 def _message(error: BaseException) -> str:

@@ -8,11 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+from omegaconf import DictConfig, OmegaConf
+
 from csa_inpaint._conf import PACKAGE, config_directory
 
 DISTRIBUTIONS = (
     "csa-inpaint",
-    "torch",
     "torchvision",
     "pytorch-lightning",
     "torchmetrics",
@@ -37,9 +39,37 @@ def provenance(command: str) -> dict[str, Any]:
     }
 
 
+def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
+    """The resolved configuration, such that a run made from it leaves this run's folder alone.
+
+    ``--config-path RUN --config-name config`` reads it. Paths below the run's folder are written as
+    those of the folder of whichever run reads them, and Hydra's own settings come along.
+    """
+    folder = str(run_folder)
+
+    def own(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: own(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [own(value) for value in node]
+        if isinstance(node, str) and node.startswith(folder):
+            return node.replace(folder, "${hydra:runtime.output_dir}", 1)
+        return node
+
+    hydra = OmegaConf.load(config_directory() / "train.yaml").hydra
+    settings = {key: OmegaConf.to_container(hydra[key]) for key in ("run", "sweep", "job")}
+    return {**own(OmegaConf.to_container(cfg, resolve=True)), "hydra": settings}
+
+
 def versions() -> dict[str, str]:
     """Versions of Python and of what decides the numbers."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in DISTRIBUTIONS}}
+    return {
+        "python": platform.python_version(),
+        "torch": str(
+            torch.__version__
+        ),  # says which CUDA it was built for; the distribution does not
+        **{name: _version(name) for name in DISTRIBUTIONS},
+    }
 
 
 def _version(distribution: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from csa_inpaint._cli import override
 from csa_inpaint.provenance import versions
 from csa_inpaint.types import Batch
 
@@ -71,7 +72,7 @@ class DumpBadBatch(pl.Callback):
             },
             path,
         )
-        command = f"python -m csa_inpaint.replay {shlex.quote(f'dump={path}')}"
+        command = shlex.join(["python", "-m", "csa_inpaint.replay", override("dump", path)])
         exception.add_note(
             f"The batch and the weights are in {path}. Replay the step:\n  {command}"
         )
