@@ -216,6 +216,38 @@ def test_replay_names_weights_that_were_not_finite(
     assert report.first == "the output of generator.refinement.last.1 (ConvTranspose2d)"
 
 
+class Rooted(CSAInpainter):
+    """Has a term whose value is finite and whose gradient is not, on the second batch."""
+
+    def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
+        terms = super().generator_terms(batch, out)
+        if batch.path == ["1_0.jpg"]:
+            terms.append(Term("generator/rooted", (0 * out.rough).sum().sqrt(), 1.0))
+        return terms
+
+
+def test_replay_finds_a_gradient_that_is_not_finite(
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    module = make_module(Rooted)
+    trainer = make_trainer(callbacks(tmp_path, _target_=f"{__name__}.Rooted"))
+    message, dump = failing(trainer, module, make_batches(3))
+    assert message.startswith("the gradient of generator.rough.down.0.0.weight, ")
+    assert "on the batch of 1_0.jpg" in message
+    assert all(p.isfinite().all() for p in module.parameters())  # it came before the update
+
+    report = replay(settings(dump))
+    assert report.failure == message
+    assert report.first is None
+    lost = {term.name: term.gradient_lost_at for term in report.terms if term.gradient_lost_at}
+    assert lost == {"generator/rooted": "generator.rough.up.3.2 (Tanh)"}
+    assert "reaches the output of generator.rough.up.3.2 (Tanh)" in capsys.readouterr().out
+
+
 def test_replay_tries_another_precision(
     make_module: Make,
     make_batches: Make,

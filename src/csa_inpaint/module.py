@@ -251,6 +251,7 @@ class CSAInpainter(pl.LightningModule):
             batch_size=len(batch.image),
         )
         self.manual_backward(torch.stack([term.weight * term.loss for term in terms]).sum())
+        self._require_finite_gradients(optimizer, batch)
         if update:
             optimizer.step()
             optimizer.zero_grad()
@@ -287,6 +288,21 @@ class CSAInpainter(pl.LightningModule):
             f"{t.name} = {v.item()}" for t, v in zip(terms, values, strict=True) if not v.isfinite()
         ]
         raise self._non_finite(", ".join(bad), batch)
+
+    def _require_finite_gradients(self, optimizer: Any, batch: Batch) -> None:
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return  # float16's scaler expects them to overflow, and leaves such a step out
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if nn.utils.get_total_norm(gradients).isfinite():
+            return
+        bad = [
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.grad is not None and not parameter.grad.isfinite().all()
+        ]
+        some = ", ".join(bad[:3]) or "all parameters together"
+        raise self._non_finite(f"the gradient of {some} ({len(bad)} in all) is not finite", batch)
 
     def _non_finite(self, what: str, batch: Batch) -> NonFiniteLossError:
         return NonFiniteLossError(
