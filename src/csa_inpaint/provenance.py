@@ -52,8 +52,8 @@ def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
             return {key: own(value) for key, value in node.items()}
         if isinstance(node, list):
             return [own(value) for value in node]
-        if isinstance(node, str) and node.startswith(folder):
-            return node.replace(folder, "${hydra:runtime.output_dir}", 1)
+        if isinstance(node, str) and (node == folder or node.startswith(f"{folder}/")):
+            return "${hydra:runtime.output_dir}" + node.removeprefix(folder)
         return node
 
     hydra = OmegaConf.load(config_directory() / "train.yaml").hydra
