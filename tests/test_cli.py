@@ -194,7 +194,7 @@ def test_run_repeats_bit_for_bit_from_its_config(
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == untouched
     last = repeated / "checkpoints/last.ckpt"
     of_the_run = ["--config-path", str(trained), "--config-name", "config"]
-    options = ["hydra/job_logging=none", f"name={name}", f"checkpoint={last}"]
+    options = [f"name={name}", f"checkpoint={last}"]
     assert shlex.split(resume[0])[3:] == [*of_the_run, *options]
     first, second = (
         OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
