@@ -39,10 +39,10 @@ class TrainingHealth(TermObserver):
     - ``attention/previous_weight`` and ``attention/best_similarity``: over the hole patches of the
       CSA layer, mean weight of the previous patch in the blend and mean cosine similarity of the
       best match. With several layers ``attention_0``, ``attention_1`` … in the order of the forward
-      pass; absent without one, and in compiled networks, which run no hooks.
+      pass; absent without one, and in compiled networks.
     - ``images_per_second`` of all processes, and ``data_wait``, the share of the time that lies
-      between two batches, both since the previous check, validation not counted. On a GPU, work
-      that is still queued may hide a part of that wait.
+      between two batches, both since the previous check, validation not counted. On a GPU, a
+      part of that wait may be hidden behind work that is still queued.
     - ``memory_mb``: on CUDA the peak that was allocated, elsewhere what the process holds (Linux).
 
     Values are means over the processes. A term whose gradient is exactly zero for ``patience``
@@ -98,7 +98,7 @@ class TrainingHealth(TermObserver):
     ) -> None:
         self._waiting += self._lap()
         self._checking = trainer.fit_loop.epoch_loop.total_batch_idx % self.every_n_steps == 0
-        if self._checking:
+        if self._checking and not pl_module.compile_networks:  # they would keep a hook for good
             self._hooks = [
                 layer.register_forward_pre_hook(self._see)
                 for layer in pl_module.generator.modules()
