@@ -18,9 +18,10 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
-    """A package in a repository, not added yet."""
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package in a repository, not added yet, its configuration inside."""
     folder = tmp_path / "src" / "package"
+    monkeypatch.setattr("csa_inpaint.provenance.config_directory", lambda: folder)
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (tmp_path / "notes.txt").write_text("")
@@ -30,8 +31,7 @@ def package(tmp_path: Path) -> Path:
     return folder
 
 
-def test_commit_is_that_of_the_checkout(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("csa_inpaint.provenance.config_directory", lambda: package)
+def test_commit_is_that_of_the_checkout(package: Path) -> None:
     git(package, "add", ".")
     git(package, "commit", "--quiet", "-m", "second")
     head = git(package, "rev-parse", "HEAD")

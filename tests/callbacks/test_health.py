@@ -95,6 +95,22 @@ def test_health_gradient_norm_is_that_of_the_weighted_term(
     assert logged == pytest.approx(module.norm, rel=1e-5)
 
 
+def test_health_judges_what_the_discriminators_said(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make
+) -> None:
+    module, callbacks = make_module(), adversaries()
+    trainer = make_trainer([*callbacks, TrainingHealth()])
+    trainer.fit(module, make_batches(1), make_batches(1))
+    for adversary in callbacks:
+        real, fake = adversary.logits
+        assert not any(logits.requires_grad for logits in adversary.logits)
+        assert not torch.equal(real, fake)
+        gap = trainer.callback_metrics[f"health/logit_gap/{adversary.name}"]
+        assert gap == pytest.approx(float(real.mean() - fake.mean()), abs=1e-6)
+        accuracy = trainer.callback_metrics[f"health/accuracy/{adversary.name}"]
+        assert accuracy == adversary.objective.accuracy(real, fake)
+
+
 # precision, accumulation and adversaries of a run
 RUNS: dict[str, dict[str, Any]] = {
     "plain": {},
