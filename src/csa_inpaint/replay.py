@@ -181,6 +181,8 @@ def table(terms: list[TermReport]) -> Table:
 
 def lines(report: Report, dump: dict[str, Any], precision: str) -> Iterator[str]:
     """What the replay found, in words."""
+    if not report.terms:
+        yield "The step failed before its first term."
     for name in ("image", "mask"):
         if not dump[name].isfinite().all():
             yield f"The batch's {name} holds values that are not finite."
@@ -199,7 +201,9 @@ def lines(report: Report, dump: dict[str, Any], precision: str) -> Iterator[str]
                 f"{term.gradient_lost_at}."
             )
     yield f"Recorded at step {dump['step']}, precision {dump['precision']}: {dump['reason']}"
-    if report.failure:
+    if report.failure == dump["reason"]:
+        yield f"The failure reproduces with precision {precision}, word for word."
+    elif report.failure:
         yield f"The failure reproduces with precision {precision}: {report.failure}"
     else:
         yield f"The failure does not reproduce with precision {precision}."
