@@ -4,6 +4,8 @@ import contextlib
 import csv
 import importlib
 import io
+import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import torch
 import wandb
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from PIL import Image
 
 import csa_inpaint
@@ -102,6 +105,16 @@ def test_training_leaves_a_run_folder(trained: Path) -> None:
     assert "width: 4" in (trained / "config.yaml").read_text()
 
 
+def test_run_folder_says_how_it_came_about(trained: Path) -> None:
+    record = json.loads((trained / "run.json").read_text())
+    command = shlex.split(record["command"])
+    assert command[:3] == ["python", "-m", "csa_inpaint.train"]
+    assert set(TINY) <= set(command)
+    assert record["directory"] == str(Path.cwd())
+    assert record["versions"]["torch"] == torch.__version__
+    assert {"python", "torchvision", "pytorch-lightning", "csa-inpaint"} <= set(record["versions"])
+
+
 def test_tensorboard_gets_scores_and_pictures(trained: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(trained / "tensorboard"))
@@ -153,6 +166,63 @@ def test_last_resumes_the_newest_run(trained: Path, tmp_path: Path) -> None:
     )
     assert done.status == 0, done.err
     assert [p.name for p in (tmp_path / "second/previews").iterdir()] == ["epoch_0001.png"]
+
+
+# --- repeating a run ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["apart", "with an equals sign"])
+def test_run_repeats_bit_for_bit_from_its_config(
+    written: str,
+    trained: Path,
+    assert_same_state: Callable[[Path, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untouched = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    monkeypatch.chdir(trained.parents[2])  # from where Hydra's own rule finds nothing
+    folder = f"{trained.relative_to(trained.parents[2])}"
+    path = ["--config-path", folder] if written == "apart" else [f"--config-path={folder}"]
+    resume: list[str] = []
+    monkeypatch.setattr(
+        "csa_inpaint.train.SaveOnInterrupt",
+        lambda path, command: resume.append(command) or SaveOnInterrupt(path, command),
+    )
+    name = f"again_{len(path)}"  # runs are named by the second: two might fall into one
+    done = run("train", f"name={name}", *path, "--config-name", "config")
+    assert done.status == 0, done.err
+    repeated = newest_run(trained.parents[1], name)
+    assert_same_state(trained / "checkpoints/last.ckpt", repeated / "checkpoints/last.ckpt")
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == untouched
+    last = repeated / "checkpoints/last.ckpt"
+    of_the_run = ["--config-path", str(trained), "--config-name", "config"]
+    options = [f"name={name}", f"checkpoint={last}"]
+    assert shlex.split(resume[0])[3:] == [*of_the_run, *options]
+    first, second = (
+        OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        for folder in (trained, repeated)
+    )
+    assert {**second, "name": first["name"]} == first
+
+
+# --- a training that fails ------------------------------------------------------------------------
+
+
+def test_failed_training_is_replayed_with_the_command_it_prints(tmp_path: Path) -> None:
+    arguments = [a for a in TINY if not a.startswith("trainer.limit_train_batches")]
+    done = run(
+        "train",
+        *arguments,
+        "name='a=b'",  # a sign of Hydra's grammar
+        "model.learning_rate=1e30",
+        f"output_root={tmp_path}",
+    )
+    assert done.status == 1
+    assert "NonFiniteLossError: " in done.err
+    (command,) = [line for line in done.err.splitlines() if "csa_inpaint.replay" in line]
+    again = run("replay", *shlex.split(command)[3:])
+    assert again.status == 0, again.err
+    assert "The failure reproduces" in again.out
+    assert "First value that is not finite: " in again.out
 
 
 # --- evaluate and predict -----------------------------------------------------------------------
@@ -395,7 +465,7 @@ def test_import_overwrites_only_when_told_and_names_wrong_keys(imported: dict[st
 
 
 @pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "check_data", "import_released"]
+    "command", ["train", "evaluate", "predict", "check_data", "import_released", "replay"]
 )
 def test_help_shows_keys_and_examples(command: str) -> None:
     done = run(command, "--help")

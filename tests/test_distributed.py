@@ -56,3 +56,5 @@ def test_adversaries_train_in_two_processes(tmp_path):
     )
     assert any(name.startswith("discriminators.patch.") for name in weights)
     assert all(torch.isfinite(value).all() for value in weights.values())
+    (metrics,) = tmp_path.rglob("metrics.csv")
+    assert "health/grad_norm/patch" in metrics.read_text()

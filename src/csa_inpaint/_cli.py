@@ -3,8 +3,10 @@
 import difflib
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             # defaults list has no experiment.
             sys.argv[1:] = [
                 f"+{argument}" if argument.startswith("experiment=") else argument
-                for argument in sys.argv[1:]
+                for argument in _absolute_config_path(sys.argv[1:])
             ]
             try:
                 run()
@@ -71,10 +73,37 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
 
 def describe(error: BaseException) -> str:
-    """An error's type and message."""
+    """An error's type, message and notes."""
     if isinstance(error, FailedJobError):
         return str(error)
-    return f"{type(error).__name__}: {_message(error)}"
+    notes: list[str] = getattr(error, "__notes__", [])
+    return "\n".join([f"{type(error).__name__}: {_message(error)}", *notes])
+
+
+def _absolute_config_path(arguments: list[str]) -> list[str]:
+    """Hydra takes ``--config-path`` relative to a source file; users mean where they are."""
+    names = ("--config-path", "-cp")
+    result = []
+    for before, argument in pairwise(["", *arguments]):
+        name, equals, value = argument.partition("=")
+        if before in names:
+            result.append(_absolute(argument))
+        elif name in names and equals:
+            result.append(f"{name}={_absolute(value)}")
+        else:
+            result.append(argument)
+    return result
+
+
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else str(Path(folder).expanduser().absolute())
+
+
+def override(key: str, value: object) -> str:
+    """``key=value`` as Hydra reads it, quoted where the value holds signs of its grammar."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w./:~+-]*", text)
+    return f"{key}={text}" if plain else f"{key}='{text}'"
 
 
 def _message(error: BaseException) -> str:

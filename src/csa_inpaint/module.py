@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel
 
 from csa_inpaint.callbacks.adversary import Adversary
+from csa_inpaint.callbacks.guard import NonFiniteLossError
+from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.csa import CSALayer
 from csa_inpaint.csa.layer import NonFiniteFeaturesError
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
@@ -21,10 +23,6 @@ from csa_inpaint.networks.vgg import DEEPEST_LEVEL, FULL_WIDTH, VGG16Features, V
 from csa_inpaint.types import Batch, Inpainting
 
 LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss term became infinite or not a number."""
 
 
 class CSAInpainter(pl.LightningModule):
@@ -169,6 +167,12 @@ class CSAInpainter(pl.LightningModule):
             raise ValueError(f"adversaries need different names, got {', '.join(sorted(names))}")
         return sorted(found, key=lambda adversary: adversary.name)
 
+    @property
+    def observers(self) -> list[TermObserver]:
+        """The run's callbacks that see every step's terms."""
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        return [callback for callback in callbacks if isinstance(callback, TermObserver)]
+
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
         # On a CPU PyTorch's default is a loop over the parameters, six times slower than the fused
         # form. On a GPU the default is fast, and leaves gradient scaling (16-mixed) to Lightning.
@@ -187,10 +191,10 @@ class CSAInpainter(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
         # resumed at this step, on this rank.
-        seed = hash(
+        self.step_seed = hash(
             (self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
         )
-        torch.manual_seed(seed)
+        torch.manual_seed(self.step_seed)
 
     def on_validation_model_zero_grad(self) -> None:
         """Keep the gradients: a validation may fall into an accumulation window."""
@@ -210,11 +214,15 @@ class CSAInpainter(pl.LightningModule):
         generator_optimizer, *discriminator_optimizer = _as_list(self.optimizers())
         for optimizer in discriminator_optimizer:
             with optimizer.toggle_model(sync_grad=update):
-                self._descend(
-                    optimizer, self.discriminator_terms(batch, out.detach()), batch, update
-                )
+                terms = self.discriminator_terms(batch, out.detach())
+                for observer in self.observers:
+                    observer.on_discriminator_terms(self, batch, terms)
+                self._descend(optimizer, terms, batch, update)
         with generator_optimizer.toggle_model(sync_grad=update):
-            self._descend(generator_optimizer, self.generator_terms(batch, out), batch, update)
+            terms = self.generator_terms(batch, out)
+            for observer in self.observers:
+                observer.on_generator_terms(self, batch, terms)
+            self._descend(generator_optimizer, terms, batch, update)
 
         if update:
             self._window = 0
@@ -284,6 +292,7 @@ class CSAInpainter(pl.LightningModule):
             batch_size=len(batch.image),
         )
         self.manual_backward(torch.stack([term.weight * term.loss for term in terms]).sum())
+        self._require_finite_gradients(optimizer, batch)
         if update:
             optimizer.step()
             optimizer.zero_grad()
@@ -323,11 +332,27 @@ class CSAInpainter(pl.LightningModule):
         ]
         raise self._non_finite(", ".join(bad), batch)
 
+    def _require_finite_gradients(self, optimizer: Any, batch: Batch) -> None:
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return  # float16's scaler expects them to overflow, and leaves such a step out
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if nn.utils.get_total_norm(gradients).isfinite():
+            return
+        bad = [
+            name
+            for name, parameter in self.named_parameters()
+            if parameter.grad is not None and not parameter.grad.isfinite().all()
+        ]
+        some = ", ".join(bad[:3]) or "all parameters together"
+        raise self._non_finite(f"the gradient of {some} ({len(bad)} in all) is not finite", batch)
+
     def _non_finite(self, what: str, batch: Batch) -> NonFiniteLossError:
         return NonFiniteLossError(
             f"{what}, in epoch {self.current_epoch}, on the batch of "
             f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "
-            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32."
+            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32.",
+            batch,
         )
 
     # --- validation ------------------------------------------------------------------------------

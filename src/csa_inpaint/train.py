@@ -1,5 +1,6 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
+import json
 import logging
 import shlex
 import warnings
@@ -10,11 +11,13 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from csa_inpaint._cli import command
-from csa_inpaint.callbacks import InitFrom, RunConfig, SaveOnInterrupt
+from csa_inpaint._cli import command, override
+from csa_inpaint._conf import config_directory
+from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInterrupt
 from csa_inpaint.checkpoints import find_checkpoint
+from csa_inpaint.provenance import provenance, repeatable
 
 
 def train(cfg: DictConfig) -> pl.Trainer:
@@ -28,7 +31,8 @@ def train(cfg: DictConfig) -> pl.Trainer:
             "with all it had, init_from starts one from weights alone; set the other to null"
         )
     checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
-    OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
+    _write_record(cfg, run_folder)
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
 
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = instantiate(cfg.data, _convert_="all")
@@ -36,13 +40,14 @@ def train(cfg: DictConfig) -> pl.Trainer:
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
         callbacks=[
-            *_instances(cfg.callbacks),
-            *_instances(cfg.get("adversary")),
+            *instances(cfg.callbacks),
+            *instances(cfg.get("adversary")),
             *([InitFrom(init_from)] if init_from is not None else []),
-            RunConfig(OmegaConf.to_container(cfg, resolve=False)),  # type: ignore[arg-type]
+            RunConfig(config),
+            DumpBadBatch(run_folder, config),
             SaveOnInterrupt(run_folder / "checkpoints" / "last.ckpt", _resume_command(run_folder)),
         ],
-        logger=_instances(cfg.logger),
+        logger=instances(cfg.logger),
         _convert_="all",
     )
     trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -60,25 +65,34 @@ def _quiet() -> None:
     )
 
 
-def _instances(nodes: DictConfig | None) -> list[Any]:
+@rank_zero_only
+def _write_record(cfg: DictConfig, run_folder: Path) -> None:
+    """What it takes to understand the run and to repeat it."""
+    OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
+    record = json.dumps(provenance("csa_inpaint.train"), indent=2)
+    (run_folder / "run.json").write_text(record + "\n")
+
+
+def instances(nodes: DictConfig | None) -> list[Any]:
     """What the entries of a config group make; null entries are left out."""
     return [instantiate(node, _convert_="all") for node in (nodes or {}).values() if node]
 
 
 def _resume_command(run_folder: Path) -> str:
-    overrides = [
-        shlex.quote(override)
-        for override in HydraConfig.get().overrides.task
-        if not override.startswith(("checkpoint=", "init_from="))
-    ]
-    checkpoint = f"checkpoint={run_folder / 'checkpoints' / 'last.ckpt'}"
-    return " ".join(["python -m csa_inpaint.train", *overrides, shlex.quote(checkpoint)])
+    hydra = HydraConfig.get()
+    arguments = [o for o in hydra.overrides.task if not o.startswith(("checkpoint=", "init_from="))]
+    (folder,) = (s.path for s in hydra.runtime.config_sources if s.provider == "main")
+    if Path(folder) != config_directory():  # a run that repeats another one
+        name = str(hydra.job.config_name)
+        arguments = ["--config-path", folder, "--config-name", name, *arguments]
+    checkpoint = override("checkpoint", run_folder / "checkpoints" / "last.ckpt")
+    return shlex.join(["python", "-m", "csa_inpaint.train", *arguments, checkpoint])
 
 
 def _summary(trainer: pl.Trainer, run_folder: Path) -> str:
     scores = {k: v for k, v in trainer.callback_metrics.items() if k in ("val/psnr", "val/ssim")}
     lines = [f"\nRun folder: {run_folder}"]
-    for name in ("config.yaml", "metrics.csv", "checkpoints", "previews"):
+    for name in ("config.yaml", "run.json", "metrics.csv", "checkpoints", "previews"):
         if (run_folder / name).exists():
             lines.append(f"  {name}")
     previews = sorted((run_folder / "previews").glob("*.png"))

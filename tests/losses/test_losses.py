@@ -57,6 +57,24 @@ def test_objective_has_its_closed_form(
     assert objective.discriminator_loss(*half).item() == pytest.approx(discriminator)
 
 
+@pytest.mark.parametrize(
+    ("objective", "accuracy"),
+    [
+        (Hinge(), (4 / 4 + 2 / 4) / 2),  # about 0
+        (NonSaturating(), (4 / 4 + 2 / 4) / 2),
+        (LeastSquares(), (2 / 4 + 3 / 4) / 2),  # about 0.5
+        # means: real 0.7375, fake -0.05
+        (RelativisticAverageLeastSquares(), (4 / 4 + 3 / 4) / 2),
+        (WGANGP(), (4 / 4 + 3 / 4) / 2),
+    ],
+)
+def test_objective_accuracy_has_its_boundary(objective: Objective, accuracy: float) -> None:
+    real, fake = torch.tensor([[2.0, 0.6, 0.25, 0.1]]), torch.tensor([[-1.0, -0.5, 0.4, 0.9]])
+    assert objective.accuracy(real, fake).item() == accuracy
+    assert objective.accuracy(real.bfloat16(), fake.bfloat16()).item() == accuracy
+    assert objective.accuracy(fake - 9, real + 9).item() == 0
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.exists(), reason="the complete golden vectors are not at ../shared")
 def test_relativistic_reproduces_released_losses() -> None:

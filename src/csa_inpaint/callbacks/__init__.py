@@ -1,14 +1,18 @@
-"""Lightning callbacks: adversaries, previews, the progress bar, stopping and naming runs."""
+"""Lightning callbacks: adversaries, previews, health, progress, stopping and naming runs."""
 
 from csa_inpaint.callbacks.adversary import Adversary, FeatureAdversary, PatchAdversary
+from csa_inpaint.callbacks.guard import DumpBadBatch
+from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.init_from import InitFrom
 from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
+from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.callbacks.preview import Preview
 from csa_inpaint.callbacks.progress import LossProgressBar
 from csa_inpaint.callbacks.run_config import RunConfig
 
 __all__ = [
     "Adversary",
+    "DumpBadBatch",
     "FeatureAdversary",
     "InitFrom",
     "LossProgressBar",
@@ -16,4 +20,6 @@ __all__ = [
     "Preview",
     "RunConfig",
     "SaveOnInterrupt",
+    "TermObserver",
+    "TrainingHealth",
 ]

@@ -57,6 +57,9 @@ class Adversary(pl.Callback, ABC):
         self.weight = weight
         self.learning_rate = learning_rate
         self.judges = judges
+        self.logits: tuple[Tensor, Tensor] | None = None
+        """What the discriminator said of the last batch's real and generated samples, detached. A
+        subclass with a ``discriminator_loss`` of its own may leave it out."""
 
     @property
     def state_key(self) -> str:
@@ -95,7 +98,9 @@ class Adversary(pl.Callback, ABC):
         """The discriminator's loss; ``out`` comes detached."""
         discriminator = pl_module.discriminators[self.name]
         real, fake = self.pair(pl_module, batch, out)
-        loss = self.objective.discriminator_loss(discriminator(real), discriminator(fake))
+        real_logits, fake_logits = discriminator(real), discriminator(fake)
+        self.logits = real_logits.detach(), fake_logits.detach()
+        loss = self.objective.discriminator_loss(real_logits, fake_logits)
         return loss + self.objective.penalty(discriminator, real, fake)
 
     def generator_loss(self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting) -> Tensor:

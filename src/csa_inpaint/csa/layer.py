@@ -1,6 +1,6 @@
 """The Coherent Semantic Attention layer: search → propagate → fold."""
 
-from typing import Literal, get_args, overload
+from typing import Literal, NamedTuple, get_args, overload
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,16 @@ Similarity = Literal["cosine", "released"]
 
 class NonFiniteFeaturesError(ValueError):
     """The layer was given features that are infinite or not a number."""
+
+
+class Attended(NamedTuple):
+    """What the layer found and made, patch by patch in raster order."""
+
+    patches: Tensor  # (B, P, D), as they were
+    hole: Tensor  # (B, P), which of them are hole patches
+    match: Tensor  # (B, P), the known patch that each takes from
+    weights: Tensor  # (B, P), of the previous patch in the blend
+    generated: Tensor  # (B, P, D), with the hole patches generated
 
 
 class CSALayer(nn.Module):
@@ -119,7 +129,17 @@ class CSALayer(nn.Module):
         self._check(features, mask)
         size = (features.shape[2], features.shape[3])
         hole = reduce_mask(mask, size, self.threshold) > 0.5  # (B, 1, H, W)
+        found = self.attend(features, hole)
+        output = fold(found.generated, features, hole, found.hole, self.patch_size, self.stride)
+        if return_attention:
+            return output, attention_matrix(found.hole, found.match, found.weights)
+        return output
 
+    def attend(self, features: Tensor, hole: Tensor) -> Attended:
+        """Search and propagate, before the patches are folded back.
+
+        Shape: features (B, C, H, W); hole (B, 1, H, W), boolean.
+        """
         patches = unfold(features, self.patch_size, self.stride)  # (B, P, D)
         hole_patches = unfold(hole.float(), self.patch_size, self.stride).amax(2) > 0  # (B, P)
         # A sample without a known patch has nothing to take from: it passes through.
@@ -138,10 +158,7 @@ class CSALayer(nn.Module):
             guarded=self.guarded,
             detach_weights=self.detach_weights,
         )
-        output = fold(generated, features, hole, hole_patches, self.patch_size, self.stride)
-        if return_attention:
-            return output, attention_matrix(hole_patches, match, weights)
-        return output
+        return Attended(patches, hole_patches, match, weights, generated)
 
     def extra_repr(self) -> str:
         return (

@@ -25,6 +25,20 @@ class Objective(ABC):
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """Loss of the generator, from the same logits."""
 
+    def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits, shifted so that the discriminator calls real what lies above zero."""
+        return real.float(), fake.float()
+
+    def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Share of logits on their right side: the mean of the real ones' and the fake ones'.
+
+        The sides meet at 0; for ``LeastSquares`` halfway between its targets, at 0.5. Relativistic
+        logits, and those of a Wasserstein critic, mean something only next to each other: a real
+        one is right above the mean of the fake ones, a fake one below the mean of the real ones.
+        """
+        real_above, fake_above = self.margins(real, fake)
+        return ((real_above > 0).float().mean() + (fake_above < 0).float().mean()) / 2
+
     def penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
         """A further loss of the discriminator, from the judged samples; none by default.
 
@@ -38,6 +52,9 @@ class RelativisticAverageLeastSquares(Objective):
 
     The expectation runs over the batch and the patches of the same process.
     """
+
+    def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return _relative(real, fake)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         real_above, fake_above = _relative(real, fake)
@@ -56,6 +73,9 @@ def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
 
 class LeastSquares(Objective):
     """LSGAN (Mao et al., ICCV 2017): real towards 1, fake towards 0."""
+
+    def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return real.float() - 0.5, fake.float() - 0.5
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return ((real.float() - 1).square().mean() + fake.float().square().mean()) / 2
@@ -95,6 +115,9 @@ class WGANGP(Objective):
         if weight < 0:
             raise ValueError(f"the weight of the gradient penalty is {weight}, expected ≥ 0")
         self.weight = weight
+
+    def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        return _relative(real, fake)
 
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.float().mean() - real.float().mean()

@@ -1,0 +1,78 @@
+"""What is kept of a batch on which training failed."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from csa_inpaint._cli import override
+from csa_inpaint.provenance import versions
+from csa_inpaint.types import Batch
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss term, a gradient or a weight became infinite or not a number.
+
+    Args:
+        message: what, where and the remedy.
+        batch: on which it happened, where it was one.
+    """
+
+    def __init__(self, message: str, batch: Batch | None = None) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
+class DumpBadBatch(pl.Callback):
+    """When training stops with a ``NonFiniteLossError``, write all that replays the step to a file.
+
+    ``bad_batch_step_<batches>_rank_<rank>.pt`` holds the batch, the weights as the failing losses
+    saw them, the seed of the step and the run's configuration: plain values and tensors that
+    ``torch.load(…, weights_only=True)`` reads. The error then names the file and the command that
+    replays it. The moving average and VGG-16 are left out.
+
+    Args:
+        directory: gets the file.
+        config: the run's configuration, in plain dicts, lists, strings and numbers.
+    """
+
+    def __init__(self, directory: str | Path, config: dict[str, Any]) -> None:
+        self.directory = Path(directory)
+        self.config = config
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if not isinstance(exception, NonFiniteLossError) or exception.batch is None:
+            return
+        step = trainer.fit_loop.epoch_loop.total_batch_idx
+        path = self.directory / f"bad_batch_step_{step}_rank_{trainer.global_rank}.pt"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        weights = {
+            name: value
+            for name, value in pl_module.state_dict().items()
+            if not name.startswith("ema.")
+        }
+        torch.save(
+            {
+                "reason": str(exception),
+                "step": step,
+                "epoch": trainer.current_epoch,
+                "rank": trainer.global_rank,
+                "seed": pl_module.step_seed,
+                "precision": str(trainer.precision),
+                "image": exception.batch.image,
+                "mask": exception.batch.mask,
+                "path": list(exception.batch.path),
+                "weights": weights,
+                "config": self.config,
+                "versions": versions(),
+            },
+            path,
+        )
+        command = shlex.join(["python", "-m", "csa_inpaint.replay", override("dump", path)])
+        exception.add_note(
+            f"The batch and the weights are in {path}. Replay the step:\n  {command}"
+        )

@@ -1,0 +1,240 @@
+"""Is the training healthy? Gradients, discriminators, attention, speed and memory, now and then."""
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from csa_inpaint.callbacks.observer import TermObserver
+from csa_inpaint.csa import CSALayer, reduce_mask
+from csa_inpaint.types import Batch
+
+if TYPE_CHECKING:  # the module imports this file
+    from csa_inpaint.module import CSAInpainter, Term
+
+_log = logging.getLogger(__name__)
+
+
+class TrainingHealth(TermObserver):
+    """Log how the training is doing, on the first batch and every ``every_n_steps`` batches.
+
+    The keys all begin with ``health/``:
+
+    - ``grad_norm/<term>``: norm of the gradient that the weighted term sends into the generator.
+    - ``logit_gap/<adversary>``: mean logit of the real samples minus that of the generated ones.
+    - ``accuracy/<adversary>``: see ``Objective.accuracy``; 1 when the discriminator is always
+      right, 0.5 when it guesses.
+    - ``attention/previous_weight`` and ``attention/best_similarity``: over the hole patches of the
+      CSA layer, mean weight of the previous patch in the blend and mean cosine similarity of the
+      best match. With several layers ``attention_0``, ``attention_1`` … in the order of the forward
+      pass; absent without one, and in compiled networks.
+    - ``images_per_second`` of all processes, and ``data_wait``, the share of the time that lies
+      between two batches, both since the previous check, validation not counted. On a GPU, a
+      part of that wait may be hidden behind work that is still queued.
+    - ``memory_mb``: on CUDA the peak that was allocated, elsewhere what the process holds (Linux).
+
+    Values are means over the processes. A term whose gradient is exactly zero for ``patience``
+    checks in a row is named in a warning, once for each time it dies.
+
+    It changes nothing in the training. A check costs one backward through the generator for each
+    term, which is what ``every_n_steps`` spreads.
+
+    Args:
+        every_n_steps: batches between two checks.
+        patience: checks after which a term without gradient is dead.
+
+    Raises:
+        ValueError: for values below 1.
+    """
+
+    def __init__(self, every_n_steps: int = 200, patience: int = 3) -> None:
+        if every_n_steps < 1 or patience < 1:
+            raise ValueError(
+                f"every_n_steps={every_n_steps} and patience={patience} must be at least 1"
+            )
+        self.every_n_steps = every_n_steps
+        self.patience = patience
+        self._checking = False
+        self._figures: dict[str, Tensor] = {}
+        self._checks_without_gradient: Counter[str] = Counter()
+        self._seen: list[tuple[CSALayer, Tensor, Tensor]] = []  # what the CSA layers were given
+        self._hooks: list[RemovableHandle] = []
+        self._mark = 0.0  # when the last stretch of time ended
+        self._images, self._waiting, self._working = 0, 0.0, 0.0  # since the previous check
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._mark = time.perf_counter()
+
+    def _lap(self) -> float:
+        """Seconds since the last mark, and a new mark."""
+        now = time.perf_counter()
+        seconds, self._mark = now - self._mark, now
+        return seconds
+
+    # --- a check ---------------------------------------------------------------------------------
+
+    def on_train_batch_start(  # type: ignore[override]  # it works with no other module
+        self, trainer: pl.Trainer, pl_module: "CSAInpainter", batch: Batch, batch_idx: int
+    ) -> None:
+        self._waiting += self._lap()
+        self._checking = trainer.fit_loop.epoch_loop.total_batch_idx % self.every_n_steps == 0
+        if self._checking and not pl_module.compile_networks:  # they would keep a hook for good
+            self._hooks = [
+                layer.register_forward_pre_hook(self._see)
+                for layer in pl_module.generator.modules()
+                if isinstance(layer, CSALayer)
+            ]
+
+    def _see(self, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(layer, CSALayer):
+            features, mask = inputs
+            self._seen.append((layer, features.detach(), mask))
+
+    def on_generator_terms(
+        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
+    ) -> None:
+        if not self._checking:
+            return
+        scaler = getattr(pl_module.trainer.precision_plugin, "scaler", None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        parameters = [p for p in pl_module.generator.parameters() if p.requires_grad]
+        for term in terms:
+            name = term.name.removeprefix("generator/")
+            self._figures[f"grad_norm/{name}"] = gradient_norm(term, parameters, scale)
+        for adversary in pl_module.adversaries:
+            if adversary.logits is not None:
+                real, fake = (logits.float() for logits in adversary.logits)
+                self._figures[f"logit_gap/{adversary.name}"] = real.mean() - fake.mean()
+                accuracy = adversary.objective.accuracy(real, fake)
+                self._figures[f"accuracy/{adversary.name}"] = accuracy
+        for number, call in enumerate(self._seen):
+            group = "attention" if len(self._seen) == 1 else f"attention_{number}"
+            for name, value in attention_statistics(*call).items():
+                self._figures[f"{group}/{name}"] = value
+        self._let_go()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks, self._seen = [], []
+
+    def on_train_batch_end(  # type: ignore[override]
+        self,
+        trainer: pl.Trainer,
+        pl_module: "CSAInpainter",
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self._images += len(batch.image)
+        self._working += self._lap()
+        if self._checking:
+            figures = self._reduced(trainer, pl_module)
+            self._warn(trainer, figures)
+            logged = {f"health/{name}": value for name, value in figures.items()}
+            trainer.callback_metrics.update({k: torch.tensor(v) for k, v in logged.items()})
+            # Not with `log`, which keeps only what falls on the trainer's log_every_n_steps.
+            for logger in trainer.loggers:
+                logger.log_metrics(logged, step=trainer.fit_loop.epoch_loop.total_batch_idx)
+            self._figures = {}
+            self._images, self._waiting, self._working = 0, 0.0, 0.0
+
+    def _reduced(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+        """This check's figures, averaged over the processes."""
+        seconds = self._waiting + self._working
+        figures: dict[str, Tensor | float] = {
+            **self._figures,
+            "images_per_second": self._images * trainer.world_size / seconds,
+            "data_wait": self._waiting / seconds,
+            **memory(pl_module.device),
+        }
+        local = torch.stack([torch.as_tensor(v, device=pl_module.device) for v in figures.values()])
+        values: Tensor = trainer.strategy.reduce(local.float(), reduce_op="mean")
+        return dict(zip(figures, values.tolist(), strict=True))
+
+    def _warn(self, trainer: pl.Trainer, figures: dict[str, float]) -> None:
+        for key, norm in figures.items():
+            if not key.startswith("grad_norm/"):
+                continue
+            self._checks_without_gradient[key] += 1
+            if norm != 0:
+                self._checks_without_gradient[key] = 0
+            if self._checks_without_gradient[key] == self.patience and trainer.is_global_zero:
+                _log.warning(
+                    "The loss term generator/%s is dead: its gradient into the generator has been "
+                    "exactly zero for %d checks in a row, the last at step %d (health/%s). It "
+                    "teaches the generator nothing; its weight or what it is computed from may be "
+                    "at fault.",
+                    key.removeprefix("grad_norm/"),
+                    self.patience,
+                    trainer.fit_loop.epoch_loop.total_batch_idx,
+                    key,
+                )
+
+
+def gradient_norm(term: "Term", parameters: Sequence[nn.Parameter], scale: float = 1.0) -> Tensor:
+    """Norm of the weighted term's gradient; its graph and all gradients stay as they are.
+
+    Args:
+        term: of the loss.
+        parameters: with respect to which.
+        scale: multiplies the loss and divides the norm, so that float16 does not underflow.
+    """
+    if not term.loss.requires_grad:
+        return term.loss.new_zeros(())
+    gradients = torch.autograd.grad(
+        scale * term.weight * term.loss, parameters, retain_graph=True, allow_unused=True
+    )
+    norm = nn.utils.get_total_norm([g for g in gradients if g is not None])
+    return norm.detach() / scale
+
+
+@torch.no_grad()
+def attention_statistics(layer: CSALayer, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """What a CSA layer does with these features: two means over all hole patches of the batch.
+
+    ``previous_weight`` is the mean of ``Dad / (Dad + Dmax)``, ``best_similarity`` the mean cosine
+    similarity of a hole patch with the known patch it takes. Both are NaN without a hole patch.
+
+    Shape: as the layer's inputs → scalars.
+    """
+    hole = reduce_mask(mask, (features.shape[2], features.shape[3]), layer.threshold) > 0.5
+    found = layer.attend(features, hole)
+    best = found.patches.gather(1, found.match[..., None].expand_as(found.patches))
+    similarity = F.cosine_similarity(found.patches.float(), best.float(), dim=2)
+    return {
+        "previous_weight": found.weights[found.hole].mean(),
+        "best_similarity": similarity[found.hole].mean(),
+    }
+
+
+def memory(device: torch.device) -> dict[str, float]:
+    """MB: the peak allocated on a CUDA device, else what the process holds; nothing off Linux."""
+    pages = Path("/proc/self/statm")
+    if device.type == "cuda":
+        return {"memory_mb": torch.cuda.max_memory_allocated(device) / 2**20}
+    if not pages.exists():
+        return {}
+    return {"memory_mb": int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20}

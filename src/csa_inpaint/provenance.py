@@ -1,0 +1,98 @@
+"""What a run was made with: versions, commit and command line."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from csa_inpaint._conf import PACKAGE, config_directory
+
+DISTRIBUTIONS = (
+    "csa-inpaint",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "pillow",
+)
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """The command line as typed, where, the commit of the library and the versions.
+
+    ``commit`` and ``dirty`` (the library or its configuration has changes on top of the commit) are
+    there only where the library runs from a git checkout.
+    """
+    return {
+        "command": shlex.join(["python", "-m", command, *sys.argv[1:]]),
+        "directory": str(Path.cwd()),
+        **(commit(PACKAGE) or {}),
+        "versions": versions(),
+    }
+
+
+def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
+    """The resolved configuration, such that a run made from it leaves this run's folder alone.
+
+    ``--config-path RUN --config-name config`` reads it. Paths below the run's folder are written as
+    those of the folder of whichever run reads them, and Hydra's own settings come along.
+    """
+    folder = str(run_folder)
+
+    def own(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: own(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [own(value) for value in node]
+        if isinstance(node, str) and (node == folder or node.startswith(f"{folder}/")):
+            return "${hydra:runtime.output_dir}" + node.removeprefix(folder)
+        return node
+
+    hydra = OmegaConf.load(config_directory() / "train.yaml").hydra
+    settings = {key: OmegaConf.to_container(hydra[key]) for key in ("run", "sweep", "job")}
+    return {**own(OmegaConf.to_container(cfg, resolve=True)), "hydra": settings}
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of what decides the numbers."""
+    return {
+        "python": platform.python_version(),
+        # Not the distribution's, which does not say for which CUDA it was built.
+        "torch": str(torch.__version__),
+        **{name: _version(name) for name in DISTRIBUTIONS},
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # a checkout on the path needs no installation
+        return "not installed"
+
+
+def commit(package: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that tracks the package, and whether files were changed since.
+
+    None without git, and for an installed package, also below somebody else's repository.
+    """
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=package, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        changed = git("status", "--porcelain", "--", str(package), str(config_directory()))
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,218 @@
+"""Replay a step on which training failed: ``python -m csa_inpaint.replay dump=PATH``."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from csa_inpaint._cli import command
+from csa_inpaint.callbacks import TermObserver
+from csa_inpaint.callbacks.guard import NonFiniteLossError
+from csa_inpaint.callbacks.health import gradient_norm
+from csa_inpaint.checkpoints import read_tensors
+from csa_inpaint.train import instances
+from csa_inpaint.types import Batch
+
+if TYPE_CHECKING:
+    from csa_inpaint.module import CSAInpainter, Term
+
+
+class TermReport(NamedTuple):
+    """One term of the replayed step."""
+
+    name: str
+    value: float
+    gradient_norm: float  # of the weighted term, into the side that learns from it
+    # the first module in the backward pass whose output gets a gradient that is not finite
+    gradient_lost_at: str | None
+
+
+class Report(NamedTuple):
+    """What the replay found; None where everything was finite."""
+
+    failure: str | None  # the error, when the step failed again
+    first: str | None  # where the first value that is not finite came from
+    weights: list[str]  # names of weights that were not finite before the step
+    terms: list[TermReport]
+
+
+class Watch(TermObserver):
+    """Restores the step's state, takes no step, and finds the first value that is not finite.
+
+    Args:
+        dump: what ``DumpBadBatch`` wrote.
+    """
+
+    def __init__(self, dump: dict[str, Any]) -> None:
+        self.dump = dump
+        self.first: str | None = None
+        self.weights: list[str] = []
+        self.terms: list[TermReport] = []
+        self._gradient_lost_at: str | None = None
+
+    def on_fit_start(  # type: ignore[override]  # it works with no other module
+        self, trainer: pl.Trainer, pl_module: "CSAInpainter"
+    ) -> None:
+        pl_module.load_state_dict(self.dump["weights"])
+        self.weights = [n for n, p in pl_module.named_parameters() if not p.isfinite().all()]
+        for name, part in pl_module.named_modules():
+            if name.startswith(("generator", "discriminators.", "vgg")):
+                part.register_forward_hook(self._look(name))
+        # After whatever else draws random numbers before the step.
+        pl_module.generator.register_forward_pre_hook(
+            lambda *_: torch.manual_seed(self.dump["seed"]) and None
+        )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # The weights are those that the failing losses saw: the discriminators' step, which comes
+        # before the generator's losses, must not move them again.
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = 0.0
+
+    def _look(self, name: str) -> Any:
+        def look(part: nn.Module, inputs: Any, output: Any) -> None:
+            where = f"{name} ({type(part).__name__})"
+            if self.first is None and not all(t.isfinite().all() for t in tensors(output)):
+                self.first = f"the output of {where}"
+                if not all(t.isfinite().all() for t in tensors(inputs)):
+                    self.first += ", whose input is not finite already"
+            for tensor in tensors(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(self._look_back(where))  # type: ignore[no-untyped-call]
+
+        return look
+
+    def _look_back(self, where: str) -> Any:
+        def look(gradient: Tensor | None) -> None:  # None: nothing in the loss depends on it
+            lost = gradient is not None and not gradient.isfinite().all()
+            if lost and self._gradient_lost_at is None:
+                self._gradient_lost_at = where
+
+        return look
+
+    def on_discriminator_terms(
+        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
+    ) -> None:
+        self._report(terms, pl_module.discriminators)
+
+    def on_generator_terms(
+        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
+    ) -> None:
+        self._report(terms, pl_module.generator)
+
+    def _report(self, terms: Sequence["Term"], side: nn.Module) -> None:
+        parameters = list(side.parameters())
+        for term in terms:
+            self._gradient_lost_at = None
+            norm = float(gradient_norm(term, parameters))
+            value = float(term.loss.detach())
+            self.terms.append(TermReport(term.name, value, norm, self._gradient_lost_at))
+            if self.first is None and not term.loss.isfinite():
+                self.first = f"the loss {term.name} itself, from finite outputs of the networks"
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The floating-point tensors in a tensor, or in a sequence of whatever depth."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        yield value
+    elif isinstance(value, Iterable) and not isinstance(value, Tensor | str):
+        for entry in value:
+            yield from tensors(entry)
+
+
+def read_dump(path: Path) -> dict[str, Any]:
+    """What ``DumpBadBatch`` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or something else.
+    """
+    dump = read_tensors(path)
+    if not {"image", "mask", "weights", "seed", "config"} <= set(dump):
+        raise ValueError(f"{path} is no bad_batch_….pt of a training that stopped")
+    return dump
+
+
+def replay(cfg: DictConfig) -> Report:
+    """Take the step of the dump again, in memory, and print what it finds."""
+    dump = read_dump(Path(cfg.dump))
+    precision = str(cfg.precision or dump["precision"])
+    config = OmegaConf.create(dump["config"])
+    # No average was dumped; a compiled network would run no hooks.
+    config.model.update(ema_decay=None, compile=False)
+    watch = Watch(dump)
+    trainer: pl.Trainer = instantiate(
+        cfg.trainer,
+        precision=precision,
+        callbacks=[*instances(config.get("adversary")), watch],
+        _convert_="all",
+    )
+    batch = Batch(dump["image"], dump["mask"], dump["path"])
+    loader: DataLoader[Batch] = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
+    failure = None
+    try:
+        trainer.fit(instantiate(config.model, _convert_="all"), loader)
+    except NonFiniteLossError as error:
+        failure = str(error)
+    report = Report(failure, watch.first, watch.weights, watch.terms)
+    Console(soft_wrap=True).print(table(report.terms), *lines(report, dump, precision), sep="\n")
+    return report
+
+
+def table(terms: list[TermReport]) -> Table:
+    """Terms as a table, a term a row."""
+    result = Table(title="Terms, in the order of the step", title_justify="left")
+    result.add_column("term")
+    for column in ("value", "gradient norm"):
+        result.add_column(column, justify="right")
+    for term in terms:
+        result.add_row(term.name, f"{term.value:.4g}", f"{term.gradient_norm:.4g}")
+    return result
+
+
+def lines(report: Report, dump: dict[str, Any], precision: str) -> Iterator[str]:
+    """What the replay found, in words."""
+    if not report.terms:
+        yield "The step failed before its first term."
+    for name in ("image", "mask"):
+        if not dump[name].isfinite().all():
+            yield f"The batch's {name} holds values that are not finite."
+    if report.weights:
+        some = ", ".join(report.weights[:3])
+        yield (
+            f"{len(report.weights)} weights were not finite before the step ({some} …): the "
+            "gradient of an earlier step was at fault."
+        )
+    if report.first:
+        yield f"First value that is not finite: {report.first}."
+    for term in report.terms:
+        if term.gradient_lost_at:
+            yield (
+                f"Gradient of {term.name}: the first that is not finite reaches the output of "
+                f"{term.gradient_lost_at}."
+            )
+    yield f"Recorded at step {dump['step']}, precision {dump['precision']}: {dump['reason']}"
+    if report.failure == dump["reason"]:
+        yield f"The failure reproduces with precision {precision}, word for word."
+    elif report.failure:
+        yield f"The failure reproduces with precision {precision}: {report.failure}"
+    else:
+        yield f"The failure does not reproduce with precision {precision}."
+
+
+@command("replay")
+def main(cfg: DictConfig) -> None:
+    replay(cfg)
+
+
+if __name__ == "__main__":
+    main()
