@@ -221,7 +221,7 @@ def test_predict_names_a_picture_without_a_mask(
 # --- help ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "check_data"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "check_data", "make_shards"])
 def test_help_shows_keys_and_examples(command: str) -> None:
     done = run(command, "--help")
     assert done.status == 0

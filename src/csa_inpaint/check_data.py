@@ -20,6 +20,7 @@ from torchvision.utils import save_image
 from csa_inpaint._cli import command
 from csa_inpaint._parallel import in_parallel
 from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
+from csa_inpaint.data.datamodule import MOST_BAD
 from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image, upright_size
 from csa_inpaint.data.layouts import Split
@@ -136,7 +137,7 @@ def check(
     for generator in _folders(data.mask, data.val_mask):
         jobs = [(part, generator.polarity) for part in _in_parts(generator.files)]
         masks_read = in_parallel(check_masks, jobs, workers, "mask files")
-        _check_mask_files(report, generator, list(chain.from_iterable(masks_read)))
+        _check_mask_files(report, generator, list(chain.from_iterable(masks_read)), data.size)
     if "train" in datasets and not report.errors:
         _check_training(report, data, folder, samples, masks)
     return report
@@ -181,12 +182,17 @@ def _check_split(
             f"  height {min(heights)} to {max(heights)}, width {min(widths)} to {max(widths)}",
             f"  colour: {', '.join(f'{mode} {number}' for mode, number in modes.most_common())}",
         ]
-    _name_some(report.errors, f"{split}: unreadable", problems)
-    _name_some(report.errors, f"{split}: too small", small)
+    passed_over = split == "train" and data.on_bad_file == "skip"
+    few = len(problems) + len(small) <= MOST_BAD * count
+    into = report.remarks if passed_over and few else report.errors
+    _name_some(into, f"{split}: unreadable", problems)
+    _name_some(into, f"{split}: too small", small)
     _name_some(report.remarks, f"{split}: the same file in two splits", twins)
 
 
-def _check_mask_files(report: Report, generator: FolderMask, results: list[MaskCheck]) -> None:
+def _check_mask_files(
+    report: Report, generator: FolderMask, results: list[MaskCheck], size: tuple[int, int]
+) -> None:
     good = [result for result in results if result.problem is None]
     sizes = Counter(result.size for result in good)
     report.lines.append(f"\nmask files: {len(results)} in {generator.files.root}")
@@ -198,9 +204,16 @@ def _check_mask_files(report: Report, generator: FolderMask, results: list[MaskC
             *_histogram(ratios),
         ]
         if np.mean(ratios) > 0.6:
+            other = "black" if generator.polarity == "white" else "white"
             report.remarks.append(
                 f"the holes of the masks in {generator.files.root} are so large that polarity="
-                f"{generator.polarity} is probably the wrong one"
+                f"{generator.polarity} is probably the wrong one: set mask.polarity={other}"
+            )
+        others = sum(number for shape, number in sizes.items() if shape != size)
+        if others and not generator.resize:
+            report.errors.append(
+                f"{others} of {len(results)} mask files do not have the {size[0]}x{size[1]} pixels "
+                "of data.size: set mask.resize=true, or give masks of that size"
             )
     soft = sum(result.soft for result in good)
     if soft:
@@ -222,7 +235,9 @@ def _check_training(
                 float(dataset.mask(*dataset.size, np.random.default_rng([data.seed, i])).mean())
                 for i in range(masks)
             ]
-            shown = [dataset[SampleKey(i % len(dataset), 0)] for i in range(samples)]
+            # From all over the set: neighbours in a sorted list are often of one kind.
+            numbers = [i * len(dataset.files) // samples for i in range(samples)]
+            shown = [dataset[SampleKey(number, 0)] for number in numbers]
         data.train_dataloader()
     except (OSError, ValueError) as error:
         report.errors.append(f"train: {error}")

@@ -12,8 +12,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from csa_inpaint.data.files import FileList, list_images
@@ -392,12 +390,13 @@ def _resize(mask: Mask, height: int, width: int) -> Mask:
 
 def _dilate(mask: Mask, pixels: int) -> Mask:
     """Widen the hole by a square of 2·pixels + 1."""
-    hole = torch.from_numpy(np.ascontiguousarray(mask))[None].float()
-    side = 2 * pixels + 1  # one axis after the other: the square is separable
-    hole = F.max_pool2d(hole, (side, 1), 1, (pixels, 0))
-    hole = F.max_pool2d(hole, (1, side), 1, (0, pixels))
-    dilated: Mask = hole[0].numpy() > 0
-    return dilated
+    for _ in range(2):  # one axis after the other: the square is separable
+        wide = mask.copy()
+        for shift in range(1, pixels + 1):
+            wide[shift:] |= mask[:-shift]
+            wide[:-shift] |= mask[shift:]
+        mask = np.ascontiguousarray(wide.T)
+    return mask
 
 
 def nonzero(image: Image.Image) -> Mask:
