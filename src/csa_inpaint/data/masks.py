@@ -105,14 +105,15 @@ class FolderMask:
 
         def draw() -> Mask:
             mask = self._file(int(rng.integers(len(self.files))), height, width)
-            if self.rotate:
-                mask = np.rot90(mask, int(rng.integers(4)))
+            turns = int(rng.integers(4)) if self.rotate else 0
+            before = (height, width) if turns % 2 == 0 else (width, height)
+            if mask.shape != before:
+                mask = _resize(mask, *before)
+            mask = np.rot90(mask, turns)
             if self.flip and rng.random() < 0.5:
                 mask = mask[::-1]
             if self.flip and rng.random() < 0.5:
                 mask = mask[:, ::-1]
-            if mask.shape != (height, width):
-                mask = _resize(mask, height, width)
             if self.dilate[1] > 0:
                 mask = _dilate(mask, int(rng.integers(self.dilate[0], self.dilate[1] + 1)))
             return mask
@@ -221,7 +222,7 @@ class HoleRatioMask:
         ratios = []
         for _ in range(_MAX_DRAWS):
             mask = self.mask(height, width, rng)
-            ratios.append(float(mask.mean()))
+            ratios.append(np.count_nonzero(mask) / mask.size)
             if self.ratio[0] <= ratios[-1] <= self.ratio[1]:
                 return mask
         raise ValueError(
@@ -379,13 +380,17 @@ def _binarise(values: npt.NDArray[Any], polarity: Polarity, name: str) -> tuple[
             )
         full = 1 if highest <= 1 else 255 if highest <= 255 else 65535
         white = values > full / 2
-        soft = float(np.mean((values != 0) & (values != full)))
+        # Counting is several times faster than the mean of booleans.
+        clear = np.count_nonzero(values == 0) + np.count_nonzero(values == full)
+        soft = 1 - clear / values.size
     return (white if polarity == "white" else ~white), soft
 
 
 def _resize(mask: Mask, height: int, width: int) -> Mask:
-    image = Image.fromarray(mask.astype(np.uint8))
-    return nonzero(image.resize((width, height), Image.Resampling.NEAREST))
+    """The mask by its nearest neighbours: of each new pixel's centre, in whole numbers."""
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    return mask[rows][:, columns]
 
 
 def _dilate(mask: Mask, pixels: int) -> Mask:
