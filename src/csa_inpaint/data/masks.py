@@ -390,7 +390,8 @@ def _resize(mask: Mask, height: int, width: int) -> Mask:
     """The mask by its nearest neighbours: of each new pixel's centre, in whole numbers."""
     rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
     columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
-    return mask[rows][:, columns]
+    resized: Mask = mask[rows][:, columns]
+    return resized
 
 
 def _dilate(mask: Mask, pixels: int) -> Mask:
