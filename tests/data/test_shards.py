@@ -21,7 +21,8 @@ from tests.data.test_loading import Recorder, SaveAt, trainer
 
 MakeImages = Callable[..., list[Path]]
 
-NAMES = ["a/arch/1.jpg", "a/arch/2.JPG", "b.c/d.e.png", "f.jpeg", "g.jpg", "z.jpg", "ü.jpg"]
+LONG = 120 * "b" + ".c/d.e.png"
+NAMES = ["a/arch/1.jpg", "a/arch/2.JPG", LONG, "f.jpeg", "g.jpg", "z.jpg", "ü.jpg"]
 
 
 @pytest.fixture
