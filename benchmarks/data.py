@@ -1,4 +1,5 @@
-"""Images per second of the data pipeline on one core, beside the usual PIL and torchvision one.
+"""Images per second of the data pipeline on one core, beside the usual PIL and torchvision one, and
+milliseconds a mask.
 
 Both read the same JPEG files and give 256-pixel batches with free-form masks: the middle of each
 picture at its short side, mirrored at random. `python benchmarks/data.py` writes its own files,
@@ -18,7 +19,19 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from csa_inpaint.data import FreeformMask, RandomCrop, ShippedPhotos, to_float
+from csa_inpaint.data import (
+    BlobMask,
+    BorderMask,
+    CenterMask,
+    FolderMask,
+    FreeformMask,
+    IrregularTestMask,
+    MaskGenerator,
+    RandomCrop,
+    RectangleMask,
+    ShippedPhotos,
+    to_float,
+)
 from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import decode_at_least, open_image, upright_size
 from csa_inpaint.data.loading import (
@@ -31,6 +44,7 @@ from csa_inpaint.data.transforms import show, to_tensor
 
 SIZE = (256, 256)
 BATCH = 16
+MASKS = 200
 
 
 class UsualDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -142,6 +156,32 @@ def stages(files: FileList) -> dict[str, float]:
     return {stage: 1000 * seconds / len(files) for stage, seconds in spent.items()}
 
 
+def mask_milliseconds(folder: Path, repeats: int) -> dict[str, float]:
+    """Milliseconds of processor time for a 256x256 mask of each kind, files of 512x512 included."""
+    for number in range(MASKS):
+        mask = FreeformMask()(512, 512, np.random.default_rng(number))
+        Image.fromarray(mask).save(folder / f"{number:05}.png")
+    kinds: dict[str, MaskGenerator] = {
+        "center": CenterMask(0.5),
+        "rectangle": RectangleMask(),
+        "freeform": FreeformMask(),
+        "border": BorderMask(),
+        "blob": BlobMask(),
+        "irregular": FolderMask(folder, flip=True, rotate=True, dilate=(0, 5)),
+        "irregular_test": IrregularTestMask(folder),
+    }
+    spent = {}
+    for name, kind in kinds.items():
+        times = []
+        for _ in range(repeats):
+            start = time.process_time()
+            for number in range(MASKS):
+                kind(*SIZE, np.random.default_rng(number))
+            times.append(time.process_time() - start)
+        spent[name] = 1000 * min(times) / MASKS
+    return spent
+
+
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -170,6 +210,10 @@ def main() -> None:
                 + ", ".join(f"{name} {ms:.2f} ({ms / total:.0%})" for name, ms in spent.items())
             )
     print("", *shares, sep="\n")
+    with tempfile.TemporaryDirectory() as folder:
+        masks = mask_milliseconds(Path(folder), options.repeats)
+    print("\n| mask, 256x256 | ms |", "|---|---|", sep="\n")
+    print(*(f"| {name} | {ms:.2f} |" for name, ms in masks.items()), sep="\n")
 
 
 if __name__ == "__main__":

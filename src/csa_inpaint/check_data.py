@@ -1,35 +1,34 @@
 """Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
 
 import hashlib
-import multiprocessing
-import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.progress import Progress
 from torchvision.utils import save_image
 
 from csa_inpaint._cli import command
+from csa_inpaint._parallel import in_parallel
 from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
+from csa_inpaint.data.datamodule import MOST_BAD
+from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image, upright_size
 from csa_inpaint.data.layouts import Split
 from csa_inpaint.data.loading import InpaintingDataset, SampleKey, check_resolution
-from csa_inpaint.data.masks import MixtureMask, SoftMaskWarning, load_mask
-
-Input = TypeVar("Input")
-Output = TypeVar("Output")
+from csa_inpaint.data.masks import MixtureMask, Polarity, SoftMaskWarning, load_mask
 
 _LISTED = 10  # of many files with the same fault, these are named
+_TOGETHER = 64  # files that a process is given at a time
 
 
 class ImageCheck(NamedTuple):
@@ -68,11 +67,17 @@ class Report:
         return "\n".join([*parts, "", verdict])
 
 
-def check_image(path: Path) -> ImageCheck:
-    """Read an image file to its end."""
+def check_images(files: FileList) -> list[ImageCheck]:
+    """Read image files to their end."""
+    return [check_image(files, index) for index in range(len(files))]
+
+
+def check_image(files: FileList, index: int) -> ImageCheck:
+    """Read one of a list of image files to its end."""
+    path = files.path(index)
     try:
-        content = path.read_bytes()
-        with open_image(path) as image, naming(path):
+        content = files.read(index)
+        with open_image(path, content) as image, naming(path):
             size, mode = upright_size(image), image.mode
             orientation = image.getexif().get(EXIF_ORIENTATION, 1)
             # At an eighth of its size a JPEG is decoded several times faster, but read to its end.
@@ -85,13 +90,18 @@ def check_image(path: Path) -> ImageCheck:
     return ImageCheck(str(path), None, size, mode + rotated, digest)
 
 
-def check_mask(job: tuple[Path, str]) -> MaskCheck:
+def check_masks(job: tuple[FileList, Polarity]) -> list[MaskCheck]:
+    """Read mask files of the given polarity."""
+    files, polarity = job
+    return [check_mask(path, polarity) for path in files]
+
+
+def check_mask(path: Path, polarity: Polarity) -> MaskCheck:
     """Read a mask file of the given polarity."""
-    path, polarity = job
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            mask = load_mask(path, polarity)  # type: ignore[arg-type]
+            mask = load_mask(path, polarity)
         except (OSError, ValueError) as error:
             return MaskCheck(str(error), False, 0.0, (0, 0))
     soft = any(issubclass(warning.category, SoftMaskWarning) for warning in caught)
@@ -121,22 +131,13 @@ def check(
         except (OSError, ValueError) as error:
             report.errors.append(f"{split}: {error}")
     seen: dict[bytes, tuple[str, str]] = {}
-    with multiprocessing.Pool(workers or os.cpu_count() or 1) as pool:
-
-        def parallel(
-            task: Callable[[Input], Output], inputs: Sequence[Input], title: str
-        ) -> Iterator[Output]:
-            with Progress() as progress:
-                yield from progress.track(
-                    pool.imap(task, inputs, chunksize=16), total=len(inputs), description=title
-                )
-
-        for split, dataset in datasets.items():
-            results = parallel(check_image, dataset.files, split)
-            _check_split(report, data, split, dataset, results, seen)
-        for generator in _folders(data.mask, data.val_mask):
-            jobs = [(path, generator.polarity) for path in generator.files]
-            _check_mask_files(report, generator, list(parallel(check_mask, jobs, "mask files")))
+    for split, dataset in datasets.items():
+        results = in_parallel(check_images, _in_parts(dataset.files), workers, split)
+        _check_split(report, data, split, dataset, chain.from_iterable(results), seen)
+    for generator in _folders(data.mask, data.val_mask):
+        jobs = [(part, generator.polarity) for part in _in_parts(generator.files)]
+        masks_read = in_parallel(check_masks, jobs, workers, "mask files")
+        _check_mask_files(report, generator, list(chain.from_iterable(masks_read)), data.size)
     if "train" in datasets and not report.errors:
         _check_training(report, data, folder, samples, masks)
     return report
@@ -181,12 +182,17 @@ def _check_split(
             f"  height {min(heights)} to {max(heights)}, width {min(widths)} to {max(widths)}",
             f"  colour: {', '.join(f'{mode} {number}' for mode, number in modes.most_common())}",
         ]
-    _name_some(report.errors, f"{split}: unreadable", problems)
-    _name_some(report.errors, f"{split}: too small", small)
+    passed_over = split == "train" and data.on_bad_file == "skip"
+    few = len(problems) + len(small) <= MOST_BAD * count
+    into = report.remarks if passed_over and few else report.errors
+    _name_some(into, f"{split}: unreadable", problems)
+    _name_some(into, f"{split}: too small", small)
     _name_some(report.remarks, f"{split}: the same file in two splits", twins)
 
 
-def _check_mask_files(report: Report, generator: FolderMask, results: list[MaskCheck]) -> None:
+def _check_mask_files(
+    report: Report, generator: FolderMask, results: list[MaskCheck], size: tuple[int, int]
+) -> None:
     good = [result for result in results if result.problem is None]
     sizes = Counter(result.size for result in good)
     report.lines.append(f"\nmask files: {len(results)} in {generator.files.root}")
@@ -198,9 +204,16 @@ def _check_mask_files(report: Report, generator: FolderMask, results: list[MaskC
             *_histogram(ratios),
         ]
         if np.mean(ratios) > 0.6:
+            other = "black" if generator.polarity == "white" else "white"
             report.remarks.append(
                 f"the holes of the masks in {generator.files.root} are so large that polarity="
-                f"{generator.polarity} is probably the wrong one"
+                f"{generator.polarity} is probably the wrong one: set mask.polarity={other}"
+            )
+        others = sum(number for shape, number in sizes.items() if shape != size)
+        if others and not generator.resize:
+            report.errors.append(
+                f"{others} of {len(results)} mask files do not have the {size[0]}x{size[1]} pixels "
+                "of data.size: set mask.resize=true, or give masks of that size"
             )
     soft = sum(result.soft for result in good)
     if soft:
@@ -222,7 +235,9 @@ def _check_training(
                 float(dataset.mask(*dataset.size, np.random.default_rng([data.seed, i])).mean())
                 for i in range(masks)
             ]
-            shown = [dataset[SampleKey(i % len(dataset), 0)] for i in range(samples)]
+            # From all over the set: neighbours in a sorted list are often of one kind.
+            numbers = [i * len(dataset.files) // samples for i in range(samples)]
+            shown = [dataset[SampleKey(number, 0)] for number in numbers]
         data.train_dataloader()
     except (OSError, ValueError) as error:
         report.errors.append(f"train: {error}")
@@ -252,6 +267,10 @@ def _folders(*generators: MaskGenerator) -> Iterator[FolderMask]:
             pending.append(generator.mask)
         elif isinstance(generator, MixtureMask):
             pending += generator.kinds.values()
+
+
+def _in_parts(files: FileList) -> list[FileList]:
+    return [files[start : start + _TOGETHER] for start in range(0, len(files), _TOGETHER)]
 
 
 def _common(sizes: Counter[tuple[int, int]]) -> str:

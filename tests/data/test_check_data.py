@@ -80,6 +80,34 @@ def test_small_images_are_errors_unless_enlarged(root: Path, make_images: MakeIm
     assert not report_on(root, upscale_small=True).errors
 
 
+def test_few_bad_images_are_remarks_when_training_passes_them_over(
+    tmp_path: Path, make_images: MakeImages
+) -> None:
+    root = tmp_path / "many"
+    make_images(root, [f"train/{index:03}.jpg" for index in range(200)], (16, 16))
+    make_images(root, ["val/0.jpg"], (16, 16))
+    for index in range(2):
+        (root / "train" / f"{index:03}.jpg").write_bytes(b"")
+    assert report_on(root).errors
+    report = report_on(root, on_bad_file="skip")
+    assert not report.errors
+    assert "train: unreadable: 2 files" in report.remarks[0]
+    (root / "train" / "002.jpg").write_bytes(b"")
+    assert report_on(root, on_bad_file="skip").errors
+
+
+def test_sheet_shows_pictures_from_all_over_the_set(tmp_path: Path) -> None:
+    for index in range(8):
+        folder = tmp_path / "images" / ("val" if index == 7 else "train")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 30 * index).save(folder / f"{index}.png")
+    data = InpaintingDataModule(ImageFolder(), CenterMask(4), tmp_path / "images", 16, batch_size=1)
+    check(data, tmp_path, workers=1, samples=3, masks=1)
+    with Image.open(tmp_path / "samples.png") as sheet:
+        shown = [sheet.getpixel((18 * column + 3, 3))[0] for column in (0, 2, 4)]
+    assert shown == [0, 60, 120]
+
+
 def test_exif_and_modes_are_reported(root: Path, make_images: MakeImages) -> None:
     (path,) = make_images(root, ["train/turned.jpg"], (18, 30))
     exif = Image.Exif()
@@ -162,8 +190,19 @@ def test_soft_and_inverted_mask_files_are_remarks(root: Path) -> None:
     report = report_on(root, masks)
     assert not report.errors
     inverted, soft = report.remarks
-    assert "polarity=white is probably the wrong one" in inverted
+    assert "polarity=white is probably the wrong one: set mask.polarity=black" in inverted
     assert "1 of 1 mask files have soft edges" in soft
+
+
+def test_mask_files_of_another_size_are_an_error_unless_resized(root: Path) -> None:
+    for name, side in (("a.png", 16), ("b.png", 20)):
+        hole = np.zeros((side, side), dtype=np.uint8)
+        hole[4:8, 4:8] = 255
+        (root.parent / "masks").mkdir(exist_ok=True)
+        Image.fromarray(hole).save(root.parent / "masks" / name)
+    assert not report_on(root, FolderMask(root.parent / "masks")).errors
+    (error,) = report_on(root, FolderMask(root.parent / "masks", resize=False)).errors
+    assert "1 of 2 mask files do not have the 16x16 pixels of data.size" in error
 
 
 def test_masks_that_do_not_fit_are_an_error(root: Path) -> None:

@@ -8,6 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
+from csa_inpaint.data import ListFiles
+from csa_inpaint.make_shards import make_shards
 from csa_inpaint.types import Batch
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -46,6 +48,10 @@ def datasets(tmp_path: Path, make_images: MakeImages) -> dict[str, list[str]]:
     make_images(tmp_path / "list", ["1.jpg", "2.jpg", "3.jpg"], (80, 70))
     (tmp_path / "list/train.txt").write_text("1.jpg\n2.jpg\n")
     (tmp_path / "list/val.txt").write_text("3.jpg\n")
+    for split in ("train", "val"):
+        for name in ("shards", "places2_shards"):
+            files = ListFiles("train.txt", "val.txt").files(tmp_path / "list", split)
+            make_shards(files, split, tmp_path / name, workers=1)
     own = {name: [f"data.root={tmp_path / name}"] for name in names("data")}
     own["celebahq"].append("data.upscale_small=true")
     own["list"] += ["data.layout.train_list=train.txt", "data.layout.val_list=val.txt"]

@@ -1,7 +1,6 @@
 """The order of samples: reproducible, shared between ranks, resumable."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,40 +218,6 @@ def test_validation_is_the_same_before_and_after_training(photos: Path, tmp_path
     alone = Recorder()
     trainer(tmp_path, 1).validate(alone, data(photos, seed=99), verbose=False)
     assert alone.validated == first
-
-
-class WriteSeen(Callback):
-    """Writes what each rank saw, where the parent process can read it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_end(self, trainer: Trainer, module: Recorder) -> None:
-        (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(module.seen))
-
-
-@pytest.mark.slow
-def test_two_processes_share_an_epoch_and_resume_within_it(photos: Path, tmp_path: Path) -> None:
-    def run(callbacks: list[Callback], **settings: object) -> list[list[list[object]]]:
-        spawned = trainer(
-            tmp_path,
-            2,
-            strategy="ddp_spawn",
-            devices=2,
-            callbacks=[WriteSeen(tmp_path), *callbacks],
-        )
-        spawned.fit(Recorder(), data(photos, repeats=4, num_workers=1), **settings)
-        return [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-
-    ranks = run([SaveAt(tmp_path, [3])])
-    assert [len(seen) for seen in ranks] == [10, 10]
-    for epoch in range(2):
-        both = [seen for rank in ranks for seen in rank if seen[0] == epoch]
-        paths = [Path(path).name for seen in both for path in seen[1]]
-        assert sorted(paths) == sorted(4 * [f"{index}.jpg" for index in range(5)])
-        assert len({seen[2] for seen in both}) == len(both)
-    resumed = run([], ckpt_path=tmp_path / "step3.ckpt")
-    assert resumed == [seen[3:] for seen in ranks]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])

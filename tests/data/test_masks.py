@@ -252,6 +252,19 @@ def test_folder_masks_are_varied_on_request(tmp_path: Path) -> None:
     assert draws(dilate=(2, 2)) == {widened.tobytes()}
 
 
+def test_folder_masks_turn_whatever_their_shape(tmp_path: Path) -> None:
+    hole = np.zeros((6, 10), dtype=np.uint8)
+    hole[:2] = 255  # the top third
+    Image.fromarray(hole).save(tmp_path / "a.png")
+    generator = FolderMask(tmp_path, rotate=True)
+    masks = [generator(12, 8, np.random.default_rng(seed)) for seed in range(40)]
+    assert {mask.shape for mask in masks} == {(12, 8)}
+    thirds = [np.zeros((12, 8), dtype=bool) for _ in range(4)]
+    thirds[0][:4] = thirds[1][8:] = True  # upright and upside down
+    thirds[2][:, :3] = thirds[3][:, 5:] = True  # a third of 8 columns, to the nearest
+    assert {mask.tobytes() for mask in masks} == {third.tobytes() for third in thirds}
+
+
 def test_folder_mask_that_dilation_would_fill_is_drawn_again(tmp_path: Path) -> None:
     save(tmp_path / "a.png", np.arange(8)[None].repeat(8, 0) < 4)
     generator = FolderMask(tmp_path, dilate=(0, 8))

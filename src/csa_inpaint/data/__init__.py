@@ -25,6 +25,7 @@ from csa_inpaint.data.shapes import (
     FreeformMask,
     RectangleMask,
 )
+from csa_inpaint.data.shards import ShardError, Shards
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "Places2",
     "RandomCrop",
     "RectangleMask",
+    "ShardError",
+    "Shards",
     "ShippedPhotos",
     "SoftMaskWarning",
     "Transform",

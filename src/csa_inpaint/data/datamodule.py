@@ -22,7 +22,7 @@ from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, to_fl
 from csa_inpaint.types import Batch
 
 # Share of bad files above which skipping them would hide that something is wrong.
-_MOST_BAD = 0.01
+MOST_BAD = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -187,9 +187,9 @@ class InpaintingDataModule(LightningDataModule):
         self.bad_files[bad.path] = bad.reason
         _log.warning("passed over (data.on_bad_file=skip): %s", bad.reason)
         count, total = len(self.bad_files), len(self.dataset("train").files)
-        if count > _MOST_BAD * total:
+        if count > MOST_BAD * total:
             raise ValueError(
-                f"{count} of {total} training images are bad, more than {_MOST_BAD:.0%}, the last "
+                f"{count} of {total} training images are bad, more than {MOST_BAD:.0%}, the last "
                 f"being: {bad.reason}. python -m csa_inpaint.check_data lists them all"
             )
 

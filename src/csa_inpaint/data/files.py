@@ -12,6 +12,9 @@ from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
+
+from csa_inpaint.data.images import open_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -86,7 +89,19 @@ class FileList(Sequence[Path]):
     def __getitem__(self, index: int | slice) -> "Path | FileList":
         if isinstance(index, slice):
             return self.select(range(*index.indices(len(self))))
+        return self.path(index)
+
+    def path(self, index: int) -> Path:
+        """The path of a file; what messages and batches name it by."""
         return self.root / self.name(index)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of a file."""
+        return self.path(index).read_bytes()
+
+    def open(self, index: int) -> Image.Image:
+        """Open an image, its pixels not decoded yet; see `open_image`."""
+        return open_image(self.path(index))
 
     def name(self, index: int) -> str:
         """The name of a file relative to `root`."""

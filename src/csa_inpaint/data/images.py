@@ -1,5 +1,6 @@
 """Image files to upright 8-bit RGB pictures."""
 
+import io
 import math
 import struct
 from collections.abc import Iterator
@@ -67,8 +68,12 @@ def decode_at_least(image: Image.Image, scale: float) -> Image.Image:
     return to_rgb(image)
 
 
-def open_image(path: Path | str) -> Image.Image:
+def open_image(path: Path | str, content: bytes | None = None) -> Image.Image:
     """Open an image file, its pixels not decoded yet; close it, or use it in a `with` statement.
+
+    Args:
+        path: the file.
+        content: its bytes, where they are already read; `path` then only names it in messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -78,7 +83,7 @@ def open_image(path: Path | str) -> Image.Image:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; an image file is needed")
     with naming(path):
-        image = Image.open(path)
+        image = Image.open(path if content is None else io.BytesIO(content))
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         image.close()
@@ -113,7 +118,9 @@ def naming(path: Path | str) -> Iterator[None]:
             f"{path} is far too large to be decoded ({error}): remove it or scale it down"
         ) from error
     except UnidentifiedImageError as error:
-        reason = "is empty (0 bytes)" if path.stat().st_size == 0 else "is not an image"
+        # No file has the path of an image in a shard.
+        empty = path.is_file() and path.stat().st_size == 0
+        reason = "is empty (0 bytes)" if empty else "is not an image"
         raise UnreadableImageError(
             f"{path} {reason}: remove it or replace it by a picture"
         ) from error

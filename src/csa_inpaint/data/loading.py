@@ -15,7 +15,6 @@ from csa_inpaint.data.images import (
     SmallImageError,
     decode_at_least,
     naming,
-    open_image,
     upright_size,
 )
 from csa_inpaint.data.masks import MaskGenerator
@@ -114,7 +113,7 @@ class InpaintingDataset(Dataset[Sample]):
         while True:
             path = self.files[index]
             try:
-                image = self._image(path, view_rng)
+                image = self._image(index, view_rng)
                 break
             except (BadImageError, FileNotFoundError) as error:
                 if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
@@ -125,8 +124,9 @@ class InpaintingDataset(Dataset[Sample]):
         mask = torch.from_numpy(self.mask(*self.size, mask_rng))[None]
         return Sample(to_tensor(image), mask, str(path), tuple(skipped))
 
-    def _image(self, path: Path, rng: np.random.Generator) -> Image.Image:
-        with open_image(path) as opened:
+    def _image(self, index: int, rng: np.random.Generator) -> Image.Image:
+        path = self.files[index]
+        with self.files.open(index) as opened:
             with naming(path):
                 picture = upright_size(opened)
             view = self.transform(picture, self.size, rng)

@@ -12,8 +12,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from csa_inpaint.data.files import FileList, list_images
@@ -107,14 +105,15 @@ class FolderMask:
 
         def draw() -> Mask:
             mask = self._file(int(rng.integers(len(self.files))), height, width)
-            if self.rotate:
-                mask = np.rot90(mask, int(rng.integers(4)))
+            turns = int(rng.integers(4)) if self.rotate else 0
+            before = (height, width) if turns % 2 == 0 else (width, height)
+            if mask.shape != before:
+                mask = _resize(mask, *before)
+            mask = np.rot90(mask, turns)
             if self.flip and rng.random() < 0.5:
                 mask = mask[::-1]
             if self.flip and rng.random() < 0.5:
                 mask = mask[:, ::-1]
-            if mask.shape != (height, width):
-                mask = _resize(mask, height, width)
             if self.dilate[1] > 0:
                 mask = _dilate(mask, int(rng.integers(self.dilate[0], self.dilate[1] + 1)))
             return mask
@@ -223,7 +222,7 @@ class HoleRatioMask:
         ratios = []
         for _ in range(_MAX_DRAWS):
             mask = self.mask(height, width, rng)
-            ratios.append(float(mask.mean()))
+            ratios.append(np.count_nonzero(mask) / mask.size)
             if self.ratio[0] <= ratios[-1] <= self.ratio[1]:
                 return mask
         raise ValueError(
@@ -381,23 +380,29 @@ def _binarise(values: npt.NDArray[Any], polarity: Polarity, name: str) -> tuple[
             )
         full = 1 if highest <= 1 else 255 if highest <= 255 else 65535
         white = values > full / 2
-        soft = float(np.mean((values != 0) & (values != full)))
+        # Counting is several times faster than the mean of booleans.
+        clear = np.count_nonzero(values == 0) + np.count_nonzero(values == full)
+        soft = 1 - clear / values.size
     return (white if polarity == "white" else ~white), soft
 
 
 def _resize(mask: Mask, height: int, width: int) -> Mask:
-    image = Image.fromarray(mask.astype(np.uint8))
-    return nonzero(image.resize((width, height), Image.Resampling.NEAREST))
+    """The mask by its nearest neighbours: of each new pixel's centre, in whole numbers."""
+    rows = (2 * np.arange(height) + 1) * mask.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * mask.shape[1] // (2 * width)
+    resized: Mask = mask[rows][:, columns]
+    return resized
 
 
 def _dilate(mask: Mask, pixels: int) -> Mask:
     """Widen the hole by a square of 2·pixels + 1."""
-    hole = torch.from_numpy(np.ascontiguousarray(mask))[None].float()
-    side = 2 * pixels + 1  # one axis after the other: the square is separable
-    hole = F.max_pool2d(hole, (side, 1), 1, (pixels, 0))
-    hole = F.max_pool2d(hole, (1, side), 1, (0, pixels))
-    dilated: Mask = hole[0].numpy() > 0
-    return dilated
+    for _ in range(2):  # one axis after the other: the square is separable
+        wide = mask.copy()
+        for shift in range(1, pixels + 1):
+            wide[shift:] |= mask[:-shift]
+            wide[:-shift] |= mask[shift:]
+        mask = np.ascontiguousarray(wide.T)
+    return mask
 
 
 def nonzero(image: Image.Image) -> Mask:
