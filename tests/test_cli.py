@@ -512,6 +512,11 @@ def test_unknown_name_is_told_the_nearest(override: str, nearest: str) -> None:
     assert nearest in hint.split("did you mean")[1]
 
 
+def test_a_key_of_a_command_without_choices_is_no_choice() -> None:
+    done = run("predict", "checkpoint=a.ckpt", "images=a", "output=b", "mask=hole.png")
+    assert "There is no mask: did you mean masks" in done.err
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict"])
 def test_missing_checkpoint_is_named(command: str, tmp_path: Path) -> None:
     given = {

@@ -119,11 +119,12 @@ def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     """For every override that names nothing, the nearest names that there are."""
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     groups = _groups(config_directory())
+    composed = _is_composed(config_name)
     choices, rest = [], []
     for override in overrides:
         name, value = override.lstrip("+~").split("=", 1)
         group = name.split("@")[0]
-        if group in groups:
+        if group in groups and (composed or override.startswith("+")):
             wrong = [v for v in _listed(value) if v not in groups[group]]
             if wrong:
                 yield from (_hint(f"{group}={v}", v, groups[group], f"{group}=") for v in wrong)
@@ -134,7 +135,14 @@ def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     keys = _keys(config_name, choices)
     for name in rest:
         if keys and name not in keys:
-            yield _hint(name, name, [*keys, *groups], "")
+            yield _hint(name, name, [*keys, *(groups if composed else [])], "")
+
+
+def _is_composed(config_name: str) -> bool:
+    """Whether the command's configuration has choices of its own, such as ``data: photos``."""
+    config: Any = OmegaConf.load(config_directory() / f"{config_name}.yaml")
+    entries = [entry for entry in config.get("defaults", []) if isinstance(entry, DictConfig)]
+    return any(not str(group).startswith("override ") for entry in entries for group in entry)
 
 
 def _hint(wrong: str, name: str, known: list[str], prefix: str) -> str:
