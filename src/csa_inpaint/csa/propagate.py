@@ -122,8 +122,8 @@ def propagate_pytorch(
 ) -> tuple[Tensor, Tensor]:
     """Step through the hole patches, all samples at once.
 
-    A step needs two inner products of the previous patch, with ``m_i`` and with itself. Both are
-    kept in ``pairs`` so that one product and one sum give them: the time goes into the number of
+    A step needs two inner products of the previous patch, with ``m_i`` and with itself. Both stand
+    in ``pair`` so that one product and one sum give them: the time goes into the number of
     operations per step, not into their size.
     """
     dtype = torch.promote_types(patches.dtype, torch.float32)
@@ -133,13 +133,13 @@ def propagate_pytorch(
     if order.shape[1] == 0:
         return generated, weights
 
-    unit = _rows(patches, order)  # (B, K, D)
+    unit = _rows(patches, order)  # (K, B, D)
     norm = normalize_(unit, dim=2)
     matched = _rows(patches, match.gather(1, order))
     norm_matched = torch.linalg.vecdot(matched, matched)[..., None].sqrt_()
     scale = None
     if in_range(norm_matched).all():
-        d_max = torch.linalg.vecdot(unit, matched)[..., None] / norm_matched  # (B, K, 1)
+        d_max = torch.linalg.vecdot(unit, matched)[..., None] / norm_matched  # (K, B, 1)
     else:
         unit_matched = matched.clone()
         normalize_(unit_matched, dim=2)
@@ -147,37 +147,28 @@ def propagate_pytorch(
         if cosine:
             # The recurrence commutes with scaling: keep its squares in range, a power of two per
             # sample so that nothing is rounded.
-            scale = _power_of_two(matched.abs().amax(dim=(1, 2), keepdim=True))
+            scale = _power_of_two(matched.abs().amax(dim=(0, 2), keepdim=True))
             matched = matched / scale
     if not cosine:
         d_max *= norm
     if guarded:
         d_max.clamp_(min=0)
     # A patch that is not linked sees nothing of the one before: Dad = 0, and w = 0 / Dmax.
-    link = linked.gather(1, order)[..., None]
+    link = linked.gather(1, order).T[..., None]
     unit *= link
     d_max = torch.where(link, d_max, 1)
 
-    batch, count, size = matched.shape
-    pairs = matched.new_empty(batch, count, 2, size)
-    pairs[:, :-1, 0] = unit[:, 1:]
-    pairs[:, 0, 1] = matched[:, 0]
-    blend = weights.new_zeros(batch, count, 1)
-    product = torch.empty_like(pairs[:, 0])
-    inner = pairs.new_empty(batch, 2)
+    # The generated patches take the place of their matches, one after the other.
+    pair = torch.stack((matched[0], matched[0]), dim=1)  # (B, 2, D): of m_i and m_{i-1}
+    current, previous, wide_previous = pair[:, 0], pair[:, 1], pair[:, 1:]
+    product = torch.empty_like(pair)
+    inner = pair.new_empty(pair.shape[:2])
     d_ad, total = inner[:, :1], inner[:, 1:]
+    blend = torch.zeros_like(d_max)
     smallest = torch.finfo(dtype).tiny
-    steps = zip(
-        pairs.unbind(1),
-        pairs[:, :, 1].unbind(1),
-        pairs[:, :, 1:].unbind(1),
-        pairs[:, 1:, 1].unbind(1),
-        matched[:, 1:].unbind(1),
-        d_max[:, 1:].unbind(1),
-        blend[:, 1:].unbind(1),
-        strict=False,
-    )
-    for pair, previous, wide_previous, current, best, similarity, weight in steps:
+    steps = zip(*(each[1:].unbind(0) for each in (unit, matched, d_max, blend)), strict=True)
+    for direction, best, similarity, weight in steps:
+        current.copy_(direction)
         torch.mul(pair, wide_previous, out=product)
         torch.sum(product, 2, out=inner)  # ⟨m_i, m_{i-1}⟩ / ‖m_i‖ and ‖m_{i-1}‖²
         if guarded:
@@ -189,11 +180,10 @@ def propagate_pytorch(
         if guarded:  # 0 / tiny is the fallback to the match
             total.clamp_(min=smallest)
         torch.div(d_ad, total, out=weight)
-        torch.lerp(best, previous, weight, out=current)
+        previous.copy_(torch.lerp(best, previous, weight, out=best))
 
-    values = pairs[:, :, 1] if scale is None else pairs[:, :, 1] * scale
-    _scatter(generated, order, valid, values)
-    weights.scatter_(1, order, blend[..., 0] * valid)
+    _scatter(generated, order, valid, matched if scale is None else matched * scale)
+    weights.scatter_(1, order, blend[..., 0].T * valid)
     return generated, weights
 
 
@@ -218,20 +208,20 @@ def propagate_backward_pytorch(
     if order.shape[1] == 0:
         return grad.to(patches.dtype, copy=True)
     best = match.gather(1, order)
-    matched = _rows(patches, best)  # (B, K, D)
-    weight = weights.gather(1, order)[..., None]  # (B, K, 1)
+    matched = _rows(patches, best)  # (K, B, D)
+    weight = weights.gather(1, order).T[..., None]  # (K, B, 1)
     # beyond a sample's last hole patch there is no gradient, and none may enter
-    flow = _rows(grad, order) * valid[..., None]
+    flow = _rows(grad, order) * valid.T[..., None]
 
     if detach_weights:
-        for step, before, w in _backwards(flow[:, 1:], flow[:, :-1], weight[:, 1:]):
+        for step, before, w in _backwards(flow[1:], flow[:-1], weight[1:]):
             before.addcmul_(w, step)
         return _gather_gradient(grad, patches, hole, [(best, flow * (1 - weight))])
 
-    previous = _rows(generated, order).roll(1, 1)
+    previous = _rows(generated, order).roll(1, 0)
     unit, unit_matched = _rows(patches, order), matched.clone()
     norm, norm_matched = normalize_(unit, dim=2), normalize_(unit_matched, dim=2)
-    link = linked.gather(1, order)[..., None]
+    link = linked.gather(1, order).T[..., None]
     unit *= link  # the weight of a patch that is not linked depends on nothing
     cosine_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
     if cosine:
@@ -254,11 +244,10 @@ def propagate_backward_pytorch(
 
     slope = torch.zeros_like(weight)
     difference = previous - matched
-    product = torch.empty_like(matched[:, 0])
+    product = torch.empty_like(matched[0])
     for step, before, w, s, apart, direction in _backwards(
-        flow[:, 1:], flow[:, :-1], weight[:, 1:], slope[:, 1:], difference[:, 1:],
-        by_previous[:, 1:],
-    ):  # fmt: skip
+        flow[1:], flow[:-1], weight[1:], slope[1:], difference[1:], by_previous[1:]
+    ):
         torch.sum(torch.mul(step, apart, out=product), 1, keepdim=True, out=s)
         before.addcmul_(w, step).addcmul_(s, direction)
     return _gather_gradient(
@@ -327,19 +316,19 @@ def hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rows(patches: Tensor, index: Tensor) -> Tensor:
-    """Take patches (B, P, D) by index (B, K) into (B, K, D), contiguous, at least in float32."""
+    """Take patches (B, P, D) by index (B, K) into (K, B, D), contiguous, at least in float32."""
     dtype = torch.promote_types(patches.dtype, torch.float32)
-    rows = patches.new_empty(*index.shape, patches.shape[2], dtype=dtype)
-    for columns, chosen, row in zip(patches.mT, index, rows, strict=True):
-        row.copy_(take_columns(columns, chosen).T)
+    rows = patches.new_empty(index.shape[1], len(patches), patches.shape[2], dtype=dtype)
+    for sample, (columns, chosen) in enumerate(zip(patches.mT, index, strict=True)):
+        rows[:, sample] = take_columns(columns, chosen).T
     return rows
 
 
 def _scatter(patches: Tensor, index: Tensor, valid: Tensor, rows: Tensor) -> None:
-    """Write rows (B, K, D) into patches (B, P, D) where they are valid."""
+    """Write rows (K, B, D) into patches (B, P, D) where they are valid."""
     for sample, count in enumerate(valid.sum(1).tolist()):
         columns, chosen = patches[sample].T, index[sample, :count]
-        columns.scatter_(1, chosen.expand(len(columns), -1), rows[sample, :count].T)
+        columns.scatter_(1, chosen.expand(len(columns), -1), rows[:count, sample].T)
 
 
 def _gather_gradient(
@@ -350,14 +339,14 @@ def _gather_gradient(
     for sample, (columns, count) in enumerate(zip(result.mT, hole.sum(1).tolist(), strict=True)):
         rows = grad.new_zeros(patches.shape[1:])
         for index, values in parts:
-            rows.index_add_(0, index[sample, :count], values[sample, :count])
+            rows.index_add_(0, index[sample, :count], values[:count, sample])
         columns.copy_(torch.where(hole[sample], 0, grad[sample].mT).add_(rows.T.contiguous()))
     return result
 
 
 def _backwards(*sequences: Tensor) -> Any:
-    """Walk through sequences (B, K, …) from their last step to their first."""
-    return zip(*(sequence.unbind(1)[::-1] for sequence in sequences), strict=True)
+    """Walk through sequences (K, …) from their last step to their first."""
+    return zip(*(sequence.unbind(0)[::-1] for sequence in sequences), strict=True)
 
 
 def _inverse(norm: Tensor) -> Tensor:
