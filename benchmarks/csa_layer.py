@@ -154,8 +154,11 @@ def sweeps(repeats: int, quick: bool, device: str, plot: Path) -> str:
     data, rows = {}, []
     for name, points in cases.items():
         x = [point for point, _ in points]
-        functions = {str(point): both(CSALayer(), *pair) for point, pair in points}
-        y = list(medians(functions, max(3, repeats // 2), device).values())
+        # One after the other: in turns, a large case would leave the small ones a cold cache.
+        y = [
+            medians({name: both(CSALayer(), *pair)}, max(3, repeats // 2), device)[name]
+            for _, pair in points
+        ]
         data[name] = {"x": x, "milliseconds": y, "exponent": growth(x, y)}
         cells = [f"{a:g}: {b:.1f}" for a, b in zip(x, y, strict=True)]
         rows.append([name, ", ".join(cells), f"{data[name]['exponent']:.2f}"])
@@ -173,6 +176,8 @@ def draw(data: dict[str, dict[str, object]], path: Path) -> None:
     for axes, (name, points) in zip(figure.subplots(1, len(data)), data.items(), strict=True):
         axes.loglog(points["x"], points["milliseconds"], "o-")
         axes.set_title(f"time ∝ ({name})^{points['exponent']:.2f}")
+        axes.set_xticks(points["x"], [f"{x:g}" for x in points["x"]])
+        axes.minorticks_off()
         axes.set_xlabel(name)
         axes.set_ylabel("ms")
     figure.savefig(path.with_suffix(".png"), dpi=120)
