@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from common import RESULTS, peak_memory, table, versions
@@ -167,7 +168,7 @@ def sweeps(repeats: int, quick: bool, device: str, plot: Path) -> str:
     return table("Growth of forward + backward", ["against", "ms at each value", "exponent"], rows)
 
 
-def draw(data: dict[str, dict[str, object]], path: Path) -> None:
+def draw(data: dict[str, dict[str, Any]], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:  # the data file has all of it
