@@ -24,6 +24,7 @@ import pytorch_lightning as pl
 import torch
 from common import RESULTS, commit, machine, peak_memory, table, versions
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from csa_inpaint import CSAInpainter
 from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary
@@ -47,6 +48,8 @@ class Measured(TypedDict):
     inference: dict[str, float]
     training_memory: float
     inference_memory: float
+    gflop: float  # of a training step's convolutions and products
+    gflops: float  # a second, of a large matrix product in the same process
 
 
 class Stopwatch:
@@ -117,8 +120,15 @@ class TimedInpainter(CSAInpainter):
 
     stopwatch: Stopwatch
     warm_up: int
+    gflop: float = float("nan")
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0 and not self.compile_networks:
+            with FlopCounterMode(display=False) as counter:
+                super().training_step(batch, batch_idx)
+            self.gflop = counter.get_total_flops() / 1e9
+            self.stopwatch.lap("data wait")
+            return
         if batch_idx == self.warm_up and self.stopwatch.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         self.stopwatch.switch("generator")
@@ -204,7 +214,23 @@ def measure(options: argparse.Namespace, batch_size: int, precision: str) -> Mea
         "inference": inference,
         "training_memory": peak(device),
         "inference_memory": inference_memory,
+        "gflop": model.gflop,
+        "gflops": product_rate(device, precision),
     }
+
+
+def product_rate(device: str, precision: str) -> float:
+    """10⁹ operations a second of a product of 2048×2048 matrices, the best of ten."""
+    a = torch.randn(2048, 2048, device=device)
+    a = a.bfloat16() if precision == "bf16" else a
+    seconds = []
+    for _ in range(11):
+        start = time.perf_counter()
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * 2048**3 / min(seconds) / 1e9
 
 
 def infer(
@@ -246,7 +272,7 @@ def peak(device: str) -> float:
 
 def report(results: dict[tuple[int, str], Measured], released: bool) -> list[str]:
     """Tables of the training steps and of the inferences, and the figures of the released code."""
-    training_rows, inference_rows, lines = [], [], []
+    training_rows, inference_rows, lines, bounds = [], [], [], []
     for (batch_size, precision), measured in results.items():
         name = f"batch {batch_size}, {precision}"
         spent, memory = measured["training"], measured["training_memory"]
@@ -276,6 +302,11 @@ def report(results: dict[tuple[int, str], Measured], released: bool) -> list[str
                 f"{memory:.0f} MB",
             ]
         )
+        bounds.append(
+            f"- {name}: {measured['gflop'] / batch_size:.0f} GFLOP an image; a product of two "
+            f"2048x2048 matrices reaches {measured['gflops']:.0f} GFLOP a second here, where it takes "
+            f"{1000 * measured['gflop'] / batch_size / measured['gflops']:.0f} ms"
+        )
         if released:
             training, inference = (
                 1000 * RELEASED[kind] * batch_size / milliseconds
@@ -295,6 +326,8 @@ def report(results: dict[tuple[int, str], Measured], released: bool) -> list[str
             ["", "whole", "per image", "without the CSA layer", csa_head, memory_head],
             inference_rows,
         ),
+        "\n## What the arithmetic of a training step takes\n",
+        *bounds,
     ]  # fmt: skip
     if released:
         parts += [
