@@ -302,10 +302,10 @@ def report(results: dict[tuple[int, str], Measured], released: bool) -> list[str
                 f"{memory:.0f} MB",
             ]
         )
+        gflop, rate = measured["gflop"] / batch_size, measured["gflops"]
         bounds.append(
-            f"- {name}: {measured['gflop'] / batch_size:.0f} GFLOP an image; a product of two "
-            f"2048x2048 matrices reaches {measured['gflops']:.0f} GFLOP a second here, where it takes "
-            f"{1000 * measured['gflop'] / batch_size / measured['gflops']:.0f} ms"
+            f"- {name}: {gflop:.0f} GFLOP an image; at the {rate:.0f} GFLOP a second that a product "
+            f"of two 2048x2048 matrices reaches here, {1000 * gflop / rate:.0f} ms"
         )
         if released:
             training, inference = (
