@@ -304,8 +304,8 @@ def report(results: dict[tuple[int, str], Measured], released: bool) -> list[str
         )
         gflop, rate = measured["gflop"] / batch_size, measured["gflops"]
         bounds.append(
-            f"- {name}: {gflop:.0f} GFLOP an image; at the {rate:.0f} GFLOP a second that a product "
-            f"of two 2048x2048 matrices reaches here, {1000 * gflop / rate:.0f} ms"
+            f"- {name}: {gflop:.0f} GFLOP an image, {1000 * gflop / rate:.0f} ms at the {rate:.0f} "
+            "GFLOP a second of a product of two 2048x2048 matrices here"
         )
         if released:
             training, inference = (

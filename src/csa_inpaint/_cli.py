@@ -2,9 +2,11 @@
 
 import difflib
 import functools
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +39,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> None:
+            _quiet()
             try:
                 task(cfg)
             except USER_ERRORS as error:
@@ -70,6 +73,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         return main
 
     return decorate
+
+
+def _quiet() -> None:
+    """Leave out what Lightning says and the user can do nothing about."""
+    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
+    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage()
+    )
 
 
 def describe(error: BaseException) -> str:

@@ -109,8 +109,9 @@ def data_config(cfg: DictConfig) -> DictConfig:
 
 def table(scores: Scores) -> Table:
     """Scores as a table, a method a row."""
-    result = Table(title="L1, L2 in per cent of the range; PSNR in dB; hole: inside the hole only")
-    result.add_column("")
+    title = "L1, L2 in per cent of the range; PSNR in dB; hole: inside the hole only"
+    result = Table(title=title, padding=0)
+    result.add_column("", no_wrap=True)  # nor cut short, where the terminal is narrow
     for score in SCORES:
         result.add_column(score.replace("_", " "), justify="right")
     for method, values in scores.items():

@@ -1,9 +1,7 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
 import json
-import logging
 import shlex
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from csa_inpaint.provenance import provenance, repeatable
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
-    _quiet()
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     init_from = cfg.get("init_from")  # the configuration of an older run has none
     if cfg.checkpoint is not None and init_from is not None:
@@ -53,16 +50,6 @@ def train(cfg: DictConfig) -> pl.Trainer:
     trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
     rank_zero_info(_summary(trainer, run_folder))
     return trainer
-
-
-def _quiet() -> None:
-    """Leave out what Lightning says and the user can do nothing about."""
-    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage()
-    )
 
 
 @rank_zero_only
