@@ -23,8 +23,8 @@ from common import RESULTS, peak_memory, table, versions
 from torch import Tensor
 
 from csa_inpaint.csa import CSALayer, naive_csa
-from csa_inpaint.csa.propagate import links, propagate_backward_pytorch, propagate_pytorch
-from csa_inpaint.csa.search import search_pytorch, triton_kernels
+from csa_inpaint.csa.attend import attend_pytorch, triton_kernels
+from csa_inpaint.csa.propagate import links, propagate_backward_pytorch
 
 CHANNELS = 512
 Function = Callable[[], object]
@@ -188,8 +188,7 @@ def pytorch_form(x: Tensor, mask: Tensor, cotangent: Tensor) -> tuple[Tensor, Te
     """Output and gradient of the layer with 1x1 patches, through the PyTorch forms."""
     patches, hole = x.flatten(2).mT, mask.flatten(1) > 0.5
     linked = links(hole, x.shape[3], across_gaps=True)
-    match = search_pytorch(patches, hole)
-    generated, weights = propagate_pytorch(patches, hole, linked, match, True, True)
+    generated, match, weights = attend_pytorch(patches, hole, linked, True, True)
     grad = cotangent.flatten(2).mT.to(generated.dtype)
     gradient = propagate_backward_pytorch(
         grad, patches, hole, linked, match, generated, weights, True, True, False

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from csa_inpaint.csa import CSALayer
-from csa_inpaint.csa.propagate import links, propagate
-from csa_inpaint.csa.search import search
+from csa_inpaint.csa.attend import attend
+from csa_inpaint.csa.propagate import links
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -83,11 +83,9 @@ def test_exported_model_equals_eager_for_another_batch_size(options: dict[str, A
 def test_operators_are_registered_rightly(columns: bool) -> None:
     hole = torch.rand(2, 7, generator=torch.Generator().manual_seed(0)) < 0.4
     patches = torch.randn(2, 5, 7).mT if columns else torch.randn(2, 7, 5)
-    match = search(patches, hole)
     linked = links(hole, 7, across_gaps=True)
-    weights = propagate(patches, hole, linked, match)[1]
+    _, match, weights = attend(patches, hole, linked)
     patches = patches.requires_grad_()
     operators = torch.ops.csa_inpaint
-    torch.library.opcheck(operators.search, (patches.detach(), hole))
-    torch.library.opcheck(operators.propagate, (patches, hole, linked, match, True, True, False))
+    torch.library.opcheck(operators.attend, (patches, hole, linked, True, True, False))
     torch.library.opcheck(operators.attention_matrix, (hole, match, weights))

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from csa_inpaint.csa.propagate import links, propagate_backward_pytorch, propagate_pytorch
-from csa_inpaint.csa.search import BLOCK, search_pytorch
+from csa_inpaint.csa.attend import attend_pytorch
+from csa_inpaint.csa.propagate import links, propagate_backward_pytorch
+from csa_inpaint.csa.search import BLOCK
 
 
 class Largest(TorchDispatchMode):
@@ -33,10 +34,9 @@ def test_no_tensor_grows_with_the_square_of_the_patches() -> None:
     hole[:, 24:72, 24:72] = True  # 2,304 hole and 6,912 known patches: four blocks
     hole = hole.flatten(1)
     with Largest() as largest:
-        match = search_pytorch(patches, hole)
         linked = links(hole, side, across_gaps=True)
         options = (True, True)
-        generated, weights = propagate_pytorch(patches, hole, linked, match, *options)
+        generated, match, weights = attend_pytorch(patches, hole, linked, *options)
         propagate_backward_pytorch(
             generated, patches, hole, linked, match, generated, weights, *options, False
         )

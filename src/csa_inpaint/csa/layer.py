@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csa_inpaint.csa.attend import attend
 from csa_inpaint.csa.mask import reduce_mask
-from csa_inpaint.csa.propagate import attention_matrix, links, propagate
-from csa_inpaint.csa.search import search
+from csa_inpaint.csa.propagate import attention_matrix, links
 
 Similarity = Literal["cosine", "released"]
 
@@ -148,12 +148,10 @@ class CSALayer(nn.Module):
         columns = _patches_along(features.shape[3], self.patch_size, self.stride)
         linked = links(hole_patches, columns, self.across_gaps)
 
-        match = search(patches, hole_patches)
-        generated, weights = propagate(
+        generated, match, weights = attend(
             patches,
             hole_patches,
             linked,
-            match,
             cosine=self.similarity == "cosine",
             guarded=self.guarded,
             detach_weights=self.detach_weights,

@@ -6,99 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csa_inpaint.csa.search import in_range, normalize_, take_columns, triton_kernels
-
-
-def propagate(
-    patches: Tensor,
-    hole: Tensor,
-    linked: Tensor,
-    match: Tensor,
-    cosine: bool = True,
-    guarded: bool = True,
-    detach_weights: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Generate the hole patches in raster order (paper, Sec. 3.2).
-
-    Each is ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with ``w_i = Dad_i / (Dad_i + Dmax_i)``, and 0 for
-    the patches that are not linked.
-
-    Args:
-        linked: the hole patches that follow on the hole patch before them; see ``links``.
-        cosine: both similarities are cosines; otherwise the released ones, see ``CSALayer``.
-        guarded: clamp both at zero, and take w_i = 0 where both are.
-        detach_weights: treat the weights as constants in the backward pass.
-
-    Shape:
-        - patches: (B, P, D); hole, linked, match: (B, P).
-        - returns the patches with the hole ones generated (B, P, D), and the weights ``w`` (B, P),
-          zero at known patches; both float32, or float64 as the patches.
-    """
-    generated, weights = _propagate(patches, hole, linked, match, cosine, guarded, detach_weights)
-    return generated, weights
-
-
-@torch.library.custom_op("csa_inpaint::propagate", mutates_args=())
-def _propagate(
-    patches: Tensor,
-    hole: Tensor,
-    linked: Tensor,
-    match: Tensor,
-    cosine: bool,
-    guarded: bool,
-    detach_weights: bool,
-) -> tuple[Tensor, Tensor]:
-    if kernels := triton_kernels(patches):
-        generated, weights = kernels.propagate(patches, hole, linked, match, cosine, guarded)
-        return torch.empty_like(patches, dtype=generated.dtype).copy_(generated), weights
-    with torch.autocast(patches.device.type, enabled=False):
-        return propagate_pytorch(patches, hole, linked, match, cosine, guarded)
-
-
-@_propagate.register_fake
-def _(patches: Tensor, hole: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    dtype = torch.promote_types(patches.dtype, torch.float32)
-    return torch.empty_like(patches, dtype=dtype), torch.empty_like(hole, dtype=dtype)
-
-
-@torch.library.custom_op("csa_inpaint::propagate_backward", mutates_args=())
-def _propagate_backward(
-    grad: Tensor,
-    patches: Tensor,
-    hole: Tensor,
-    linked: Tensor,
-    match: Tensor,
-    generated: Tensor,
-    weights: Tensor,
-    cosine: bool,
-    guarded: bool,
-    detach_weights: bool,
-) -> Tensor:
-    arguments = (
-        grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
-    )  # fmt: skip
-    if kernels := triton_kernels(patches):
-        return torch.empty_like(patches).copy_(kernels.propagate_backward(*arguments))
-    with torch.autocast(patches.device.type, enabled=False):
-        return propagate_backward_pytorch(*arguments)
-
-
-@_propagate_backward.register_fake
-def _(grad: Tensor, patches: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(patches)
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.cosine, ctx.guarded, ctx.detach_weights = inputs
-    ctx.save_for_backward(*tensors, *output)
-
-
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    options = (ctx.cosine, ctx.guarded, ctx.detach_weights)
-    return _propagate_backward(grad, *ctx.saved_tensors, *options), *[None] * 6
-
-
-_propagate.register_autograd(_backward, setup_context=_save)
+from csa_inpaint.csa.search import in_range, normalize_, take_columns
 
 
 def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
@@ -118,9 +26,19 @@ def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
 
 
 def propagate_pytorch(
-    patches: Tensor, hole: Tensor, linked: Tensor, match: Tensor, cosine: bool, guarded: bool
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    match: Tensor,
+    unit: Tensor,
+    norm: Tensor,
+    cosine: bool,
+    guarded: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Step through the hole patches, all samples at once.
+    """Step through the hole patches, all samples at once; arguments and values as ``attend``'s.
+
+    ``unit`` (K, B, D), which is overwritten, and ``norm`` (K, B, 1) are the directions and lengths
+    of the hole patches that ``search_pytorch`` returns.
 
     A step needs two inner products of the previous patch, with ``m_i`` and with itself. Both stand
     in ``pair`` so that one product and one sum give them: the time goes into the number of
@@ -133,9 +51,7 @@ def propagate_pytorch(
     if order.shape[1] == 0:
         return generated, weights
 
-    unit = _rows(patches, order)  # (K, B, D)
-    norm = normalize_(unit, dim=2)
-    matched = _rows(patches, match.gather(1, order))
+    matched = _rows(patches, match.gather(1, order))  # (K, B, D)
     norm_matched = torch.linalg.vecdot(matched, matched)[..., None].sqrt_()
     scale = None
     if in_range(norm_matched).all():

@@ -1,0 +1,135 @@
+"""Search and propagate as one operator: in Triton on CUDA, in PyTorch elsewhere."""
+
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pytorch
+from csa_inpaint.csa.search import search_pytorch
+
+
+def attend(
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    cosine: bool = True,
+    guarded: bool = True,
+    detach_weights: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find each hole patch's match, and generate the hole patches in raster order (Sec. 3.2).
+
+    Each becomes ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with ``w_i = Dad_i / (Dad_i + Dmax_i)``, and
+    w_i = 0 for the patches that are not linked.
+
+    Args:
+        linked: the hole patches that follow on the hole patch before them; see ``links``.
+        cosine: both similarities are cosines; otherwise the released ones, see ``CSALayer``.
+        guarded: clamp both at zero, and take w_i = 0 where both are.
+        detach_weights: treat the weights as constants in the backward pass.
+
+    Shape:
+        - patches: (B, P, D); hole, linked: (B, P), boolean.
+        - returns the patches with the hole ones generated (B, P, D); the match (B, P), the index of
+          the known patch of largest cosine similarity, the first of equals, known patches their
+          own; and the weights ``w`` (B, P), zero at known patches. Patches and weights are
+          float32, or float64 as the patches.
+    """
+    generated, match, weights = _attend(patches, hole, linked, cosine, guarded, detach_weights)
+    return generated, match, weights
+
+
+@torch.library.custom_op("csa_inpaint::attend", mutates_args=())
+def _attend(
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    cosine: bool,
+    guarded: bool,
+    detach_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if kernels := triton_kernels(patches):
+        match = kernels.search(patches, hole)
+        generated, weights = kernels.propagate(patches, hole, linked, match, cosine, guarded)
+        generated = torch.empty_like(patches, dtype=generated.dtype).copy_(generated)
+        return generated, match, weights
+    with torch.autocast(patches.device.type, enabled=False):
+        return attend_pytorch(patches, hole, linked, cosine, guarded)
+
+
+@_attend.register_fake
+def _(patches: Tensor, hole: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    return (
+        torch.empty_like(patches, dtype=dtype),
+        torch.empty_like(hole, dtype=torch.int64),
+        torch.empty_like(hole, dtype=dtype),
+    )
+
+
+def attend_pytorch(
+    patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The PyTorch form of ``attend``, without autograd."""
+    match, unit, norm = search_pytorch(patches, hole)
+    generated, weights = propagate_pytorch(
+        patches, hole, linked, match, unit, norm, cosine, guarded
+    )
+    return generated, match, weights
+
+
+@torch.library.custom_op("csa_inpaint::attend_backward", mutates_args=())
+def _attend_backward(
+    grad: Tensor,
+    patches: Tensor,
+    hole: Tensor,
+    linked: Tensor,
+    match: Tensor,
+    generated: Tensor,
+    weights: Tensor,
+    cosine: bool,
+    guarded: bool,
+    detach_weights: bool,
+) -> Tensor:
+    arguments = (
+        grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
+    )  # fmt: skip
+    if kernels := triton_kernels(patches):
+        return torch.empty_like(patches).copy_(kernels.propagate_backward(*arguments))
+    with torch.autocast(patches.device.type, enabled=False):
+        return propagate_backward_pytorch(*arguments)
+
+
+@_attend_backward.register_fake
+def _(grad: Tensor, patches: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(patches)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    patches, hole, linked, ctx.cosine, ctx.guarded, ctx.detach_weights = inputs
+    generated, match, weights = output
+    ctx.save_for_backward(patches, hole, linked, match, generated, weights)
+
+
+def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    options = (ctx.cosine, ctx.guarded, ctx.detach_weights)
+    return _attend_backward(grad, *ctx.saved_tensors, *options), *[None] * 5
+
+
+_attend.register_autograd(_backward, setup_context=_save)
+
+
+def triton_kernels(patches: Tensor) -> ModuleType | None:
+    """The module of Triton kernels where they apply; where not, the PyTorch forms do the work.
+
+    A float64 patch, or one of more numbers than a program can keep on chip, goes to PyTorch.
+    """
+    if not patches.is_cuda or patches.dtype == torch.float64 or patches.shape[2] > 16384:
+        return None
+    if find_spec("triton") is None:
+        return None
+    from csa_inpaint.csa import kernels  # Triton is optional, and slow to import
+
+    return kernels
