@@ -204,6 +204,13 @@ def test_run_repeats_bit_for_bit_from_its_config(
     assert {**second, "name": first["name"]} == first
 
 
+@pytest.mark.parametrize("change", ["mask=freeform", "mask.size=0.3", "adversarial_weight=0"])
+def test_repeat_refuses_a_change_without_effect(trained: Path, change: str) -> None:
+    done = run("train", change, "--config-path", str(trained), "--config-name", "config")
+    assert done.status == 1
+    assert f"{change} would not change the repeated run" in done.err
+
+
 # --- a training that fails ------------------------------------------------------------------------
 
 
@@ -510,6 +517,33 @@ def test_unknown_name_is_told_the_nearest(override: str, nearest: str) -> None:
     assert "Traceback" not in done.err
     (hint,) = [line for line in done.err.splitlines() if line.startswith("There is no ")]
     assert nearest in hint.split("did you mean")[1]
+
+
+def test_unknown_choice_without_a_near_one_is_told_all() -> None:
+    done = run("train", "logger=nothing")
+    assert "There is no logger=nothing: choose from csv, tensorboard, wandb." in done.err
+
+
+def test_group_without_a_choice_is_told_how_to_write_it() -> None:
+    done = run("train", "adversary=null")
+    assert done.status == 1
+    assert "adversary=null names no choice: adversary=[] takes none" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_error_in_a_data_worker_is_told_without_its_traceback(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number in range(2):
+        Image.new("RGB", (20, 20)).save(tmp_path / "pictures" / f"{number}.png")
+    data = ["+data=folder", f"data.root={tmp_path / 'pictures'}", "data.num_workers=1"]
+    checkpoint = f"checkpoint={trained / 'checkpoints' / 'last.ckpt'}"
+    done = run("evaluate", checkpoint, *data, f"output_root={tmp_path}")
+    assert done.status == 1
+    assert "20" in done.err
+    assert "Traceback" not in done.err
+    assert "worker process" not in done.err
 
 
 def test_a_key_of_a_command_without_choices_is_no_choice() -> None:

@@ -52,3 +52,14 @@ def test_inpaint_refuses_what_does_not_fit(make_module: Callable[..., Any]) -> N
     ):
         with pytest.raises(ValueError, match=r"mask|hole|known|expected"):
             inpaint(model, image, mask)
+
+
+@pytest.mark.parametrize("value", [255.0, 2.0, float("nan")])
+def test_inpaint_refuses_a_tensor_of_another_range(
+    make_module: Callable[..., Any], value: float
+) -> None:
+    image, mask = torch.zeros(3, 64, 64), torch.zeros(64, 64)
+    mask[20:40, 20:40] = 1
+    image[0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"expected \[-1, 1\]"):
+        inpaint(make_module(), image, mask)

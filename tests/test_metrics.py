@@ -37,3 +37,13 @@ def test_scores_equal_torchmetrics_per_image() -> None:
 def test_scores_of_a_prediction_out_of_range_are_clipped() -> None:
     truth, mask = torch.ones(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
     assert image_scores(truth * 5, truth, mask)["l1"] == 0
+
+
+def test_scores_are_the_same_under_autocast() -> None:
+    ramp = torch.linspace(-0.9, 0.9, 64).expand(1, 3, 64, 64)  # smooth: variances near zero
+    mask = torch.zeros(1, 1, 64, 64)
+    mask[..., 16:48, 16:48] = 1
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = image_scores(ramp, ramp, mask)
+    assert scores["ssim"].item() == pytest.approx(1)
+    assert scores["hole_ssim"].item() == pytest.approx(1)

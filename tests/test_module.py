@@ -1,5 +1,6 @@
 """The training step: terms, windows, clipping, schedule, average, and stopping and resuming."""
 
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -588,3 +589,25 @@ def test_module_refuses_a_checkpoint_of_something_else(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="no checkpoint of a CSAInpainter"):
         CSAInpainter.load_from_checkpoint(path, width=4, depth=4, weights_only=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
+def test_module_loads_nothing_from_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.ckpt .*(cannot be read|no file of tensors)"):
+        CSAInpainter.load_from_checkpoint(path)
+
+
+def test_module_loads_nothing_from_another_model(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"other\.ckpt is no checkpoint of csa_inpaint"):
+        CSAInpainter.load_from_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_module_can_be_pickled(make_module: Make, make_batch: Make) -> None:
+    module, batch = make_module(), make_batch(0)
+    copy = pickle.loads(pickle.dumps(module))
+    assert torch.equal(
+        copy(batch.image, batch.mask).composite, module(batch.image, batch.mask).composite
+    )

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from csa_inpaint._conf import config_directory
 
+_IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
 
 
@@ -62,6 +63,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 f"+{argument}" if argument.startswith("experiment=") else argument
                 for argument in _absolute_config_path(sys.argv[1:])
             ]
+            _refuse_no_choice(sys.argv[1:])
             try:
                 run()
             except SystemExit as stop:
@@ -73,6 +75,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
         return main
 
     return decorate
+
+
+def _refuse_no_choice(arguments: list[str]) -> None:
+    """Hydra answers ``group=null`` with a traceback."""
+    groups = _groups(config_directory())
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and value in ("", "null") and name.lstrip("+") in groups:
+            print(f"{argument} names no choice: {name}=[] takes none", file=sys.stderr)
+            sys.exit(1)
 
 
 def _quiet() -> None:
@@ -90,7 +102,10 @@ def describe(error: BaseException) -> str:
     if isinstance(error, FailedJobError):
         return str(error)
     notes: list[str] = getattr(error, "__notes__", [])
-    return "\n".join([f"{type(error).__name__}: {_message(error)}", *notes])
+    own = error
+    while isinstance(own, InstantiationException) and own.__cause__ is not None:
+        own = own.__cause__
+    return "\n".join([f"{type(own).__name__}: {_message(error)}", *notes])
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
@@ -125,7 +140,9 @@ def _message(error: BaseException) -> str:
         key = str(error).rsplit("full_key: ", maxsplit=1)
         where = f" (in {key[1].strip()})" if len(key) == 2 else ""
         return f"{_message(error.__cause__)}{where}"
-    return str(error)
+    # PyTorch puts a data worker's traceback into the message; the last line is the error.
+    text = str(error)
+    return text.strip().splitlines()[-1].partition(": ")[2] if _IN_WORKER in text else text
 
 
 def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
@@ -160,7 +177,10 @@ def _is_composed(config_name: str) -> bool:
 
 def _hint(wrong: str, name: str, known: list[str], prefix: str) -> str:
     near = [prefix + match for match in difflib.get_close_matches(name, known, n=3, cutoff=0.5)]
-    remedy = f"did you mean {' or '.join(near)}?" if near else "--cfg job prints all keys."
+    if near:
+        remedy = f"did you mean {' or '.join(near)}?"
+    else:
+        remedy = f"choose from {', '.join(known)}." if prefix else "--cfg job prints all keys."
     return f"There is no {wrong}: {remedy}"
 
 
@@ -186,7 +206,7 @@ def _keys(config_name: str, choices: list[str]) -> list[str]:
     try:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             cfg = hydra.compose(config_name, overrides=choices)
-    except HydraException:
+    except (HydraException, ValueError):  # such as of `adversary=null`
         return []
     return list(_flatten(OmegaConf.to_container(cfg, resolve=False), ""))
 

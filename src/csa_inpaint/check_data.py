@@ -244,6 +244,8 @@ def _check_training(
         return
     height, width = dataset.size
     report.lines += [f"\nmasks as drawn for {height}x{width}: {masks}", *_histogram(ratios)]
+    if not shown:
+        return
     pictures = torch.stack([sample.image / 255 for sample in shown])
     holes = torch.stack([sample.mask for sample in shown])
     sheet = folder / "samples.png"

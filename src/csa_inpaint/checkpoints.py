@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+LISTED = 20  # keys that a message names of each kind
+
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """The dict in a ``.safetensors`` file or in a pickle, read with ``weights_only=True``.
@@ -30,9 +32,14 @@ def read_tensors(path: Path) -> dict[str, Any]:
             f"{path} is no file of tensors, or it holds Python objects, which are not loaded "
             "because they could run any code"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    # A damaged pickle is a program that fails anywhere.
+    except (
+        SafetensorError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError,
+        AttributeError,
+    ) as error:  # fmt: skip
         raise ValueError(
-            f"{path} cannot be read: it is cut short, damaged or no file of tensors ({error})"
+            f"{path} cannot be read: it is cut short, damaged or no file of tensors "
+            f"({type(error).__name__}: {error})"
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected a dict of tensors")
@@ -94,7 +101,8 @@ class Match(NamedTuple):
         """A line for each kind of keys that do not fit."""
         for kind, keys in self._asdict().items():
             if kind != "fitting" and keys:
-                yield f"{kind} ({len(keys)}): {', '.join(keys)}"
+                more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+                yield f"{kind} ({len(keys)}): {', '.join(keys[:LISTED])}{more}"
 
 
 def match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> Match:

@@ -20,6 +20,8 @@ from csa_inpaint.networks.generator import Generator
 def import_released(cfg: DictConfig) -> CSAInpainter:
     """Write a checkpoint that ``evaluate``, ``predict`` and ``train init_from=`` accept."""
     output = Path(cfg.output)
+    if output.is_dir():
+        raise IsADirectoryError(f"output={output} is a folder: name a file, output=model.ckpt")
     if output.exists() and not cfg.overwrite:
         raise FileExistsError(f"{output} is there: choose another output or set overwrite=true")
     # Whatever the configuration says: the files decide the size.

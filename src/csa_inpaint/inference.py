@@ -15,7 +15,7 @@ from csa_inpaint.module import CSAInpainter
 Picture = TypeVar("Picture", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def inpaint(model: CSAInpainter, image: Picture, mask: Any) -> Picture:
     """Fill the hole of a picture; its known pixels come back unchanged.
 
@@ -71,6 +71,11 @@ def _fill_tensor(model: CSAInpainter, image: Tensor, mask: Any) -> Tensor:
         raise ValueError(
             f"a tensor {tuple(image.shape)} of {image.dtype}: expected floats in [-1, 1] of shape "
             "(3, H, W) or (B, 3, H, W)"
+        )
+    if not image.isfinite().all() or image.abs().max() > 1 + 1e-3:
+        raise ValueError(
+            f"a tensor with values from {image.min():g} to {image.max():g}: expected [-1, 1]; "
+            "image * 2 - 1 makes them of [0, 1]"
         )
     images = image.reshape(-1, *image.shape[-3:])
     masks = [mask] if image.dim() == 3 else list(mask)

@@ -25,9 +25,11 @@ def image_scores(prediction: Tensor, truth: Tensor, mask: Tensor) -> dict[str, T
     prediction = (prediction.float().clamp(-1, 1) + 1) / 2
     truth = (truth.float() + 1) / 2
     error = prediction - truth
-    _, similarity = structural_similarity_index_measure(
-        prediction, truth, data_range=1.0, reduction="none", return_full_image=True
-    )
+    # Autocast would run the Gaussian window in 16 bits, whose variances are rounding alone.
+    with torch.autocast(prediction.device.type, enabled=False):
+        _, similarity = structural_similarity_index_measure(
+            prediction, truth, data_range=1.0, reduction="none", return_full_image=True
+        )
     scores = {}
     for prefix, region in (("", torch.ones_like(mask)), ("hole_", mask)):
         squared = _mean_over(error.square(), region)

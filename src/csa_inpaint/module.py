@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -14,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from csa_inpaint.callbacks.adversary import Adversary
 from csa_inpaint.callbacks.guard import NonFiniteLossError
 from csa_inpaint.callbacks.observer import TermObserver
+from csa_inpaint.checkpoints import read_checkpoint
 from csa_inpaint.csa import CSALayer
 from csa_inpaint.csa.layer import NonFiniteFeaturesError
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
@@ -122,6 +125,27 @@ class CSAInpainter(pl.LightningModule):
         self._truth: tuple[Tensor, VGGFeatures] | None = None
         self._generated: Inpainting | None = None  # of the batch in work, with its graph
         self._pool3: dict[str, tuple[Tensor, Tensor]] = {}  # a generated image and its features
+
+    @classmethod
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, *args: Any, **options: Any
+    ) -> "CSAInpainter":
+        """Load a trained model; arguments as Lightning's.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged or a checkpoint of something else.
+        """
+        options.setdefault("weights_only", True)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **options)
+        except (
+            OSError, EOFError, LookupError, ValueError, TypeError, AttributeError, RuntimeError,
+            UnpicklingError,
+        ):  # fmt: skip
+            if isinstance(checkpoint_path, str | Path):
+                read_checkpoint(checkpoint_path)  # raises too, and says what is wrong with the file
+            raise
 
     # --- inference -------------------------------------------------------------------------------
 
@@ -350,8 +374,9 @@ class CSAInpainter(pl.LightningModule):
     def _non_finite(self, what: str, batch: Batch) -> NonFiniteLossError:
         return NonFiniteLossError(
             f"{what}, in epoch {self.current_epoch}, on the batch of "
-            f"{', '.join(batch.path)}. Training stops here; the checkpoints hold the last good "
-            "state. Try a smaller model.learning_rate, model.clip_norm=1 or trainer.precision=32.",
+            f"{', '.join(batch.path)}. Training stops here; checkpoints written before are good. "
+            "Try a smaller model.learning_rate, model.clip_norm=1"
+            f"{'' if self.trainer.precision == '32-true' else ' or trainer.precision=32-true'}.",
             batch,
         )
 
@@ -456,12 +481,15 @@ class LinearDecay:
 def averaged(generator: nn.Module, decay: float) -> AveragedModel:
     """An exponential moving average of the generator, which follows quickly at first."""
 
-    def update(average: Sequence[Tensor], model: Sequence[Tensor], updates: Tensor | int) -> None:
-        n = int(updates)
-        rate = 1 - min(decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(list(average), list(model), rate)
+    return AveragedModel(generator, multi_avg_fn=partial(_follow, decay)).requires_grad_(False)
 
-    return AveragedModel(generator, multi_avg_fn=update).requires_grad_(False)
+
+def _follow(
+    decay: float, average: Sequence[Tensor], model: Sequence[Tensor], updates: Tensor | int
+) -> None:
+    n = int(updates)
+    rate = 1 - min(decay, (1 + n) / (10 + n))
+    torch._foreach_lerp_(list(average), list(model), rate)
 
 
 def _known_weights(weights: Mapping[str, float]) -> dict[str, float]:

@@ -49,7 +49,7 @@ def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
 
     def own(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: own(value) for key, value in node.items()}
+            return {key: own(_absolute(key, value)) for key, value in node.items()}
         if isinstance(node, list):
             return [own(value) for value in node]
         if isinstance(node, str) and (node == folder or node.startswith(f"{folder}/")):
@@ -59,6 +59,12 @@ def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
     hydra = OmegaConf.load(config_directory() / "train.yaml").hydra
     settings = {key: OmegaConf.to_container(hydra[key]) for key in ("run", "sweep", "job")}
     return {**own(OmegaConf.to_container(cfg, resolve=True)), "hydra": settings}
+
+
+def _absolute(key: Any, value: Any) -> Any:
+    """A path of the user's that is there, such that it is found from any working directory."""
+    is_path = key in ("root", "checkpoint", "init_from", "weights") and isinstance(value, str)
+    return str(Path(value).absolute()) if is_path and Path(value).exists() else value
 
 
 def versions() -> dict[str, str]:

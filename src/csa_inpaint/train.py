@@ -17,6 +17,10 @@ from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInter
 from csa_inpaint.checkpoints import find_checkpoint
 from csa_inpaint.provenance import provenance, repeatable
 
+RECORD = "run.json"  # in a run's folder: how it came about
+# What a configuration of the library is chosen from; a resolved one has nothing to choose.
+GROUPS = tuple(path.name for path in config_directory().iterdir() if path.is_dir())
+
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
@@ -27,7 +31,9 @@ def train(cfg: DictConfig) -> pl.Trainer:
             f"checkpoint={cfg.checkpoint} and init_from={init_from}: checkpoint continues a run "
             "with all it had, init_from starts one from weights alone; set the other to null"
         )
+    _check_repeat()
     checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
+    cfg.checkpoint = None if checkpoint is None else str(checkpoint)
     _write_record(cfg, run_folder)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
 
@@ -57,7 +63,7 @@ def _write_record(cfg: DictConfig, run_folder: Path) -> None:
     """What it takes to understand the run and to repeat it."""
     OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
     record = json.dumps(provenance("csa_inpaint.train"), indent=2)
-    (run_folder / "run.json").write_text(record + "\n")
+    (run_folder / RECORD).write_text(record + "\n")
 
 
 def instances(nodes: DictConfig | None) -> list[Any]:
@@ -65,10 +71,33 @@ def instances(nodes: DictConfig | None) -> list[Any]:
     return [instantiate(node, _convert_="all") for node in (nodes or {}).values() if node]
 
 
+def _check_repeat() -> None:
+    """In a run's own configuration values stand where they are used: refuse what has no effect."""
+    if not (_config_folder() / RECORD).exists():
+        return
+    for argument in HydraConfig.get().overrides.task:
+        key = argument.lstrip("+~").partition("=")[0]
+        first = key.split(".")[0]
+        if first in ("adversarial_weight", "fidelity", "mask", "objective") or key in GROUPS:
+            raise ValueError(
+                f"{argument} would not change the repeated run: its configuration is resolved, and "
+                f"{first} was copied to where it is used. Set that key (data.mask.…, model.…, "
+                "adversary.….objective.…; --cfg job prints all), or start a new run with the "
+                "choices of the old one, which its run.json holds"
+            )
+
+
+def _config_folder() -> Path:
+    """Where the configuration comes from: the library, or the folder of a run that is repeated."""
+    sources = HydraConfig.get().runtime.config_sources
+    (folder,) = (source.path for source in sources if source.provider == "main")
+    return Path(folder)
+
+
 def _resume_command(run_folder: Path) -> str:
     hydra = HydraConfig.get()
     arguments = [o for o in hydra.overrides.task if not o.startswith(("checkpoint=", "init_from="))]
-    (folder,) = (s.path for s in hydra.runtime.config_sources if s.provider == "main")
+    folder = str(_config_folder())
     if Path(folder) != config_directory():  # a run that repeats another one
         name = str(hydra.job.config_name)
         arguments = ["--config-path", folder, "--config-name", name, *arguments]

@@ -89,3 +89,11 @@ def test_operators_are_registered_rightly(columns: bool) -> None:
     operators = torch.ops.csa_inpaint
     torch.library.opcheck(operators.attend, (patches, hole, linked, True, True, False))
     torch.library.opcheck(operators.attention_matrix, (hole, match, weights))
+
+
+def test_compiled_layer_takes_another_size() -> None:
+    layer = torch.compile(CSALayer(), fullgraph=True, backend="aot_eager")
+    for side in (8, 12, 16):
+        x, mask = torch.randn(1, 3, side, side), torch.zeros(1, 1, 2 * side, 2 * side)
+        mask[..., 4:10, 4:10] = 1
+        torch.testing.assert_close(layer(x, mask), CSALayer()(x, mask))

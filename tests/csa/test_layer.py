@@ -333,3 +333,20 @@ def test_features_that_are_not_finite_are_named(value: float) -> None:
 def test_huge_finite_features_are_not_taken_for_infinite() -> None:
     x = torch.full((1, 2, 8, 8), torch.finfo(torch.float32).max)
     assert torch.equal(CSALayer()(x, center_hole()), x)
+
+
+@pytest.mark.parametrize("inplace", [torch.nn.ReLU(True), torch.nn.LeakyReLU(0.2, True)])
+def test_output_may_be_changed_in_place(inplace: torch.nn.Module) -> None:
+    x, mask = random_features(1, 6, 8, 8).requires_grad_(), center_hole()
+    (gradient,) = torch.autograd.grad(inplace(CSALayer()(x, mask)).square().sum(), x)
+    output = CSALayer()(x, mask)
+    outside = type(inplace)(*([0.2] if isinstance(inplace, torch.nn.LeakyReLU) else []))
+    (expected,) = torch.autograd.grad(outside(output).square().sum(), x)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_second_derivative_is_refused_in_words() -> None:
+    x, mask = random_features(1, 6, 8, 8).requires_grad_(), center_hole()
+    (gradient,) = torch.autograd.grad(CSALayer()(x, mask).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        gradient.sum().backward()

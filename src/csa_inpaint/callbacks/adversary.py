@@ -161,6 +161,11 @@ class FeatureAdversary(Adversary):
     ) -> None:
         super().__init__(name, objective, weight, learning_rate, judges)
         self.width = width
+        if len(strides) != 3:
+            raise ValueError(
+                f"adversary {name}: strides={list(strides)}, expected one for each of the three "
+                "convolutions"
+            )
         first, second, third = strides
         self.strides = (first, second, third)
 

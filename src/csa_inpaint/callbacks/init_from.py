@@ -44,9 +44,9 @@ class InitFrom(pl.Callback):
         found = match(state, own)
         saved = checkpoint.get("hyper_parameters", {})
         settings = _differences(pl_module.hparams, saved)
-        # Between generators of two widths a few tensors fit by chance, and mean nothing.
-        same_width = saved.get("width") == pl_module.width
-        if not same_width or not any(key.startswith("generator.") for key in found.fitting):
+        # Between generators of two sizes some tensors fit by chance, and mean nothing.
+        same_size = all(saved.get(key) == pl_module.hparams[key] for key in ("width", "depth"))
+        if not same_size or not any(key.startswith("generator.") for key in found.fitting):
             raise ValueError(
                 f"init_from={self.path}: its generator's weights do not fit this one: "
                 f"{'; '.join(settings) or 'its layers are others'}"
@@ -76,6 +76,7 @@ def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]
 
 def _generator_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What decides whether weights fit and what they compute; the layer's arguments one by one."""
-    kept = {k: v for k, v in settings.items() if k.startswith(("width", "depth", "attention"))}
+    names = ("width", "depth", "attention", "refinement", "fill", "detach_rough")
+    kept = {key: value for key, value in settings.items() if key.startswith(names)}
     layer = kept.pop("attention", None) or {}
     return kept | {f"attention.{key}": value for key, value in layer.items()}

@@ -107,6 +107,13 @@ def _(grad: Tensor, patches: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(patches)
 
 
+def _no_second_backward(ctx: Any, *_: Any) -> None:
+    raise RuntimeError("CSALayer cannot be differentiated twice: its backward pass has no gradient")
+
+
+_attend_backward.register_autograd(_no_second_backward)
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     patches, hole, linked, ctx.cosine, ctx.guarded, ctx.detach_weights = inputs
     generated, match, weights = output

@@ -227,7 +227,9 @@ def fold(
     Where patches overlap they are averaged; positions that none covers keep the features.
     """
     if size == stride == 1:
-        return patches.mT.reshape(features.shape).to(features.dtype)
+        output = patches.mT.reshape(features.shape).to(features.dtype)
+        # The backward pass keeps the patches: whoever changes the output in place gets a copy.
+        return output.clone() if output.requires_grad else output
     height, width = features.shape[2:]
     padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
     # a power of two that keeps the sum of overlapping patches in range

@@ -38,8 +38,11 @@ def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) 
     if ratio == (1, 1):
         return hole.to(mask.dtype)
     share = hole.float()
-    if ratio[0] == ratio[1] and ratio[0].bit_count() == 1:
-        for _ in range(ratio[0].bit_length() - 1):
+    halvings, rest = 0, ratio[0]
+    while rest % 2 == 0:
+        halvings, rest = halvings + 1, rest // 2
+    if ratio[0] == ratio[1] and rest == 1:
+        for _ in range(halvings):
             share = F.avg_pool2d(share, kernel_size=4, stride=2, padding=1)
     else:
         share = F.avg_pool2d(share, kernel_size=ratio)

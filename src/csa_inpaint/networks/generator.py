@@ -29,6 +29,8 @@ class RoughGenerator(nn.Module):
     def __init__(self, width: int = 64, depth: int = 8, fill: Sequence[float] = FILL_RGB) -> None:
         super().__init__()
         self.rough = RoughNetwork(width, depth)
+        if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
+            raise ValueError(f"fill={list(fill)}, expected red, green and blue of 0 … 255")
         fill_colour = torch.tensor(tuple(fill))[:, None, None] * 2 / 255 - 1
         self.register_buffer("fill", fill_colour, persistent=False)
 
