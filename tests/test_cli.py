@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -296,6 +297,23 @@ def test_predict_names_a_picture_without_a_mask(
     assert done.status == 1
     assert "no mask" in done.err
     assert not output.exists()
+
+
+def test_predict_fills_the_others_where_one_cannot_be_filled(
+    checkpoint: str, tmp_path: Path, hole: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b", "c"):
+        shutil.copy(PHOTOS / "skimage_coffee.jpg", tmp_path / "in" / f"{name}.jpg")
+        shutil.copy(hole, tmp_path / f"{name}.png")
+    Image.new("L", (256, 256)).save(tmp_path / "b.png")  # no hole
+    output = tmp_path / "out"
+    folders = [f"images={tmp_path / 'in'}", f"masks={tmp_path}", f"output={output}"]
+    done = run("predict", checkpoint, *folders)
+    assert done.status == 1
+    assert f"2 of 3 pictures are written to {output}; not filled were" in done.err
+    assert f"{tmp_path / 'in' / 'b.jpg'} with {tmp_path / 'b.png'}: " in done.err
+    assert {path.name for path in output.iterdir()} == {"a.png", "c.png"}
 
 
 # --- starting points -----------------------------------------------------------------------------

@@ -8,10 +8,9 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from csa_inpaint._cli import command
-from csa_inpaint.checkpoints import read_checkpoint
 from csa_inpaint.data.files import list_images
 from csa_inpaint.data.images import load_image
-from csa_inpaint.data.masks import load_mask
+from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
 from csa_inpaint.module import CSAInpainter
 
@@ -93,20 +92,39 @@ def _some(names: list[str]) -> str:
 
 
 def predict(cfg: DictConfig) -> list[Job]:
-    """Fill every picture and write it as PNG; known pixels are the input's own."""
+    """Fill every picture and write it as PNG; known pixels are the input's own.
+
+    Raises:
+        ValueError: pictures of a folder could not be filled; the others are written all the same.
+    """
     jobs = plan(Path(cfg.images), Path(cfg.masks), Path(cfg.output), cfg.overwrite)
-    read_checkpoint(cfg.checkpoint)
-    model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu", weights_only=True)
+    model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu")
     cuda = cfg.device == "auto" and torch.cuda.is_available()
     device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
     model.to(device).eval()
+    failed = []
     for job in track(jobs, description="Filling"):
-        image = load_image(job.image)
-        mask = load_mask(job.mask, cfg.polarity, size=(image.height, image.width))
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        inpaint(model, image, mask).save(job.output)
+        try:
+            fill(model, job, cfg.polarity)
+        except (OSError, ValueError) as error:
+            if len(jobs) == 1:
+                raise
+            failed.append(f"\n  {job.image} with {job.mask}: {error}")
+    if failed:
+        raise ValueError(
+            f"{len(jobs) - len(failed)} of {len(jobs)} pictures are written to {cfg.output}; not "
+            f"filled were{''.join(failed)}"
+        )
     print(f"{len(jobs)} picture{'' if len(jobs) == 1 else 's'} written to {cfg.output}")
     return jobs
+
+
+def fill(model: CSAInpainter, job: Job, polarity: Polarity) -> None:
+    """Fill one picture and write it."""
+    image = load_image(job.image)
+    mask = load_mask(job.mask, polarity, size=(image.height, image.width))
+    job.output.parent.mkdir(parents=True, exist_ok=True)
+    inpaint(model, image, mask).save(job.output)
 
 
 @command("predict")
