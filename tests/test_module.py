@@ -587,7 +587,7 @@ def test_module_refuses_a_checkpoint_of_something_else(tmp_path: Path) -> None:
         },
         path,
     )
-    with pytest.raises(ValueError, match="no checkpoint of a CSAInpainter"):
+    with pytest.raises(ValueError, match=r"other\.ckpt is no checkpoint of csa_inpaint"):
         CSAInpainter.load_from_checkpoint(path, width=4, depth=4, weights_only=True)
 
 
@@ -597,12 +597,6 @@ def test_module_loads_nothing_from_a_damaged_file(tmp_path: Path, content: bytes
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.ckpt .*(cannot be read|no file of tensors)"):
         CSAInpainter.load_from_checkpoint(path)
-
-
-def test_module_loads_nothing_from_another_model(tmp_path: Path) -> None:
-    torch.save({"state_dict": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(ValueError, match=r"other\.ckpt is no checkpoint of csa_inpaint"):
-        CSAInpainter.load_from_checkpoint(tmp_path / "other.ckpt")
 
 
 def test_module_can_be_pickled(make_module: Make, make_batch: Make) -> None:
