@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, peak_memory, table, versions
+from common import RESULTS, commit, machine, peak_memory, table, versions
 from torch import Tensor
 
 from csa_inpaint.csa import CSALayer, naive_csa
@@ -177,8 +177,8 @@ def draw(data: dict[str, dict[str, Any]], path: Path) -> None:
     for axes, (name, points) in zip(figure.subplots(1, len(data)), data.items(), strict=True):
         axes.loglog(points["x"], points["milliseconds"], "o-")
         axes.set_title(f"time ∝ ({name})^{points['exponent']:.2f}")
-        axes.set_xticks(points["x"], [f"{x:g}" for x in points["x"]])
-        axes.minorticks_off()
+        axes.set_xticks(points["x"], [f"{x:g}" for x in points["x"]], fontsize=7)
+        axes.set_xticks([], minor=True)
         axes.set_xlabel(name)
         axes.set_ylabel("ms")
     figure.savefig(path.with_suffix(".png"), dpi=120)
@@ -257,7 +257,8 @@ def main() -> None:
     name = "csa_layer_gpu" if options.gpu else "csa_layer"
     parts = [
         "# CSA layer\n",
-        f"{versions()}, {options.threads} CPU threads, medians of {repeats}.",
+        f"{machine('cuda' if options.gpu else 'cpu')}; {versions()}, {options.threads} CPU "
+        f"threads; {commit()}. Medians of {repeats}.",
     ]
     if options.gpu:
         parts += gpu(repeats, options.quick)
