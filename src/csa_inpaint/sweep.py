@@ -112,8 +112,7 @@ def write_tables(folder: Path) -> None:
 
 def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
     """A row for each result: what was typed for it alone, what that changed, and its figures."""
-    alone = len(results) == 1  # nothing is known yet to be shared
-    shared = set() if alone else set.intersection(*(set(r.overrides) for r in results))
+    shared = set.intersection(*(set(result.overrides) for result in results))
     for result in results:
         typed = [o.lstrip("+") for o in result.overrides if o not in shared]
         yield {
