@@ -22,6 +22,7 @@ from PIL import Image
 
 import csa_inpaint
 from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
+from csa_inpaint._cli import describe
 from csa_inpaint.callbacks import SaveOnInterrupt
 from csa_inpaint.data.files import list_images
 from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
@@ -562,6 +563,12 @@ def test_error_in_a_data_worker_is_told_without_its_traceback(
     assert "20" in done.err
     assert "Traceback" not in done.err
     assert "worker process" not in done.err
+
+
+def test_error_in_a_data_worker_keeps_all_its_lines() -> None:
+    worker = "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent "
+    worker += "call last):\n  File ...\nValueError: the first line\nand the second\n"
+    assert describe(ValueError(worker)) == "ValueError: the first line\nand the second"
 
 
 def test_a_key_of_a_command_without_choices_is_no_choice() -> None:

@@ -140,9 +140,10 @@ def _message(error: BaseException) -> str:
         key = str(error).rsplit("full_key: ", maxsplit=1)
         where = f" (in {key[1].strip()})" if len(key) == 2 else ""
         return f"{_message(error.__cause__)}{where}"
-    # PyTorch puts a data worker's traceback into the message; the last line is the error.
     text = str(error)
-    return text.strip().splitlines()[-1].partition(": ")[2] if _IN_WORKER in text else text
+    if _IN_WORKER in text:  # PyTorch's message of a data worker: its traceback, then the error
+        text = text.rpartition(f"{type(error).__name__}: ")[2].rstrip()
+    return text
 
 
 def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
