@@ -79,7 +79,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
 def _refuse_no_choice(arguments: list[str]) -> None:
     """Hydra answers ``group=null`` with a traceback."""
-    groups = _groups(config_directory())
+    groups = config_groups(config_directory())
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if equals and value in ("", "null") and name.lstrip("+") in groups:
@@ -149,7 +149,7 @@ def _message(error: BaseException) -> str:
 def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     """For every override that names nothing, the nearest names that there are."""
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    groups = _groups(config_directory())
+    groups = config_groups(config_directory())
     composed = _is_composed(config_name)
     choices, rest = [], []
     for override in overrides:
@@ -191,7 +191,7 @@ def _listed(value: str) -> list[str]:
     ]
 
 
-def _groups(directory: Path) -> dict[str, list[str]]:
+def config_groups(directory: Path) -> dict[str, list[str]]:
     """Config groups and their choices."""
     groups: dict[str, list[str]] = {}
     for path in sorted(directory.rglob("*.yaml")):
@@ -207,7 +207,7 @@ def _keys(config_name: str, choices: list[str]) -> list[str]:
     try:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):
             cfg = hydra.compose(config_name, overrides=choices)
-    except (HydraException, ValueError):  # such as of `adversary=null`
+    except HydraException:
         return []
     return list(_flatten(OmegaConf.to_container(cfg, resolve=False), ""))
 

@@ -11,15 +11,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from csa_inpaint._cli import command, override
+from csa_inpaint._cli import command, config_groups, override
 from csa_inpaint._conf import config_directory
 from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInterrupt
 from csa_inpaint.checkpoints import find_checkpoint
 from csa_inpaint.provenance import provenance, repeatable
 
 RECORD = "run.json"  # in a run's folder: how it came about
-# What a configuration of the library is chosen from; a resolved one has nothing to choose.
-GROUPS = tuple(path.name for path in config_directory().iterdir() if path.is_dir())
 
 
 def train(cfg: DictConfig) -> pl.Trainer:
@@ -75,10 +73,11 @@ def _check_repeat() -> None:
     """In a run's own configuration values stand where they are used: refuse what has no effect."""
     if not (_config_folder() / RECORD).exists():
         return
+    groups = config_groups(config_directory())  # a resolved configuration has nothing to choose
     for argument in HydraConfig.get().overrides.task:
         key = argument.lstrip("+~").partition("=")[0]
         first = key.split(".")[0]
-        if first in ("adversarial_weight", "fidelity", "mask", "objective") or key in GROUPS:
+        if first in ("adversarial_weight", "fidelity", "mask", "objective") or key in groups:
             raise ValueError(
                 f"{argument} would not change the repeated run: its configuration is resolved, and "
                 f"{first} was copied to where it is used. Set that key (data.mask.…, model.…, "
