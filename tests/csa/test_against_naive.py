@@ -84,3 +84,12 @@ def test_layer_equals_naive_where_the_best_match_is_opposite(seed: int) -> None:
     x, mask = features(seed, 3, 2, 3, 3), torch.ones(3, 1, 3, 3)
     mask[:, :, 1, 1] = mask[1, :, 0, 2] = 0  # one or two known patches: clamping is at work
     assert_same_as_naive(x, mask)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize("across_gaps", [True, False])
+def test_layer_equals_naive_after_a_zero_patch(guarded: bool, across_gaps: bool) -> None:
+    x, mask = features(2, 1, 4, 3, 6).abs() + 0.1, torch.zeros(1, 1, 3, 6)
+    mask[..., 1] = mask[..., 3:5] = 1
+    x[:, :, 0, :2] = 0  # the first hole patch matches the first known one, zero as it is
+    assert_same_as_naive(x, mask, guarded=guarded, across_gaps=across_gaps)

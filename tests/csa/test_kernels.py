@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from csa_inpaint import CSALayer
 from csa_inpaint.csa.attend import attend_pytorch
 from csa_inpaint.csa.propagate import links, propagate_backward_pytorch
 from csa_inpaint.csa.search import search_pytorch
@@ -48,11 +49,13 @@ def case(dtype: torch.dtype, size: int, kind: str = "random") -> tuple[Tensor, T
 @on_device
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [1, 70])
-def test_search_kernel_equals_pytorch(dtype: torch.dtype, size: int) -> None:
+def test_kernels_find_the_matches_of_the_pytorch_form(dtype: torch.dtype, size: int) -> None:
     from csa_inpaint.csa import kernels
 
     patches, hole = case(dtype, size)
-    assert torch.equal(kernels.search(patches, hole), search_pytorch(patches, hole)[0])
+    linked = links(hole, 8, across_gaps=True)
+    _, match, _ = kernels.attend(patches, hole, linked, True, True)
+    assert torch.equal(match, search_pytorch(patches, hole)[0])
 
 
 @on_device
@@ -62,7 +65,7 @@ def test_search_kernel_equals_pytorch(dtype: torch.dtype, size: int) -> None:
 @pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.parametrize("across_gaps", [True, False])
 @pytest.mark.parametrize("detach_weights", [True, False])
-def test_propagate_kernels_equal_pytorch(
+def test_kernels_equal_the_pytorch_form(
     dtype: torch.dtype,
     size: int,
     cosine: bool,
@@ -75,18 +78,17 @@ def test_propagate_kernels_equal_pytorch(
     patches, hole = case(dtype, size, "random" if guarded else "positive")
     linked = links(hole, 8, across_gaps)
     generated, match, weights = attend_pytorch(patches, hole, linked, cosine, guarded)
-    expected = generated, weights
-    for value, wanted in zip(
-        kernels.propagate(patches, hole, linked, match, cosine, guarded), expected, strict=True
-    ):
+    values = kernels.attend(patches, hole, linked, cosine, guarded)
+    for value, wanted in zip(values, (generated, match, weights), strict=True):
         torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
 
-    grad = torch.randn(expected[0].shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
-    saved = (grad, patches, hole, linked, match, *expected, cosine, guarded, detach_weights)
-    wanted = propagate_backward_pytorch(*saved)
+    grad = torch.randn(generated.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    saved = (grad, patches, hole, linked, match, generated, weights)
+    options = (cosine, guarded, detach_weights)
+    wanted = propagate_backward_pytorch(*saved, *options)
     tolerance = 1e-5 + torch.finfo(dtype).eps
     torch.testing.assert_close(
-        kernels.propagate_backward(*saved), wanted, rtol=tolerance, atol=1e-5
+        kernels.attend_backward(*saved, *options), wanted, rtol=tolerance, atol=1e-5
     )
 
 
@@ -98,16 +100,62 @@ def test_kernels_are_right_at_the_limits(dtype: torch.dtype, kind: str) -> None:
 
     patches, hole = case(dtype, 9, kind)
     linked = links(hole, 8, across_gaps=True)
-    match = kernels.search(patches, hole)
+    generated, match, weights = kernels.attend(patches, hole, linked, True, True)
     expected, wanted, _ = attend_pytorch(patches, hole, linked, True, True)
     assert torch.equal(match, wanted)
-    generated, weights = kernels.propagate(patches, hole, linked, match, True, True)
     assert generated.isfinite().all()
     assert ((weights >= 0) & (weights <= 1)).all()
     scale = float(patches.float().abs().max())
     torch.testing.assert_close(
         generated.double() / scale, expected.double() / scale, rtol=1e-5, atol=1e-5
     )
+
+
+@on_device
+@pytest.mark.parametrize("magnitude", [1e-25, 1e25])
+def test_gradient_is_right_where_squares_leave_float32(magnitude: float) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9)
+    patches *= magnitude
+    linked = links(hole, 8, across_gaps=True)
+    generated, match, weights = attend_pytorch(patches, hole, linked, True, True)
+    saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
+    wanted = propagate_backward_pytorch(*saved, True, True, False)
+    gradient = kernels.attend_backward(*saved, True, True, False)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
+
+
+@on_device
+def test_kernels_take_the_match_after_a_zero_patch_without_the_guard() -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9, "positive")
+    hole[:] = torch.arange(40, device=DEVICE) % 3 == 1
+    patches[:, :2] = 0  # the first hole patch, and its match
+    linked = links(hole, 8, across_gaps=True)
+    expected = attend_pytorch(patches, hole, linked, True, False)
+    assert expected[0].isfinite().all()
+    for value, wanted in zip(
+        kernels.attend(patches, hole, linked, True, False), expected, strict=True
+    ):
+        torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_layer_never_waits_for_the_device(dtype: torch.dtype, patch_size: int) -> None:
+    layer = CSALayer(patch_size)
+    features = torch.randn(2, 16, 16, 16, device="cuda", dtype=dtype, requires_grad=True)
+    mask = torch.zeros(2, 1, 64, 64, device="cuda")
+    mask[:, :, 16:40, 24:48] = 1
+    layer(features, mask).sum().backward()  # compiles the kernels, which may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        layer(features, mask).sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests above ran already")
@@ -133,15 +181,17 @@ def test_kernels_compile_for_a_gpu(dtype: str) -> None:
     from csa_inpaint.csa import kernels
 
     pointers = {"patches": dtype, "rows": dtype, "result": dtype, "hole": "i1", "linked": "i1"}
-    indices = ("order", "holes", "match", "before", "users", "first_user")
+    indices = ("order", "holes", "match", "best", "before", "users", "first_user")
+    similarity = {"COSINE": True, "GUARDED": True, "BLOCK": 512}
+    unit = {"UNIT": dtype == "fp32"}
     functions: list[tuple[Any, dict[str, Any]]] = [
-        (kernels._scale_rows, {"UNIT": dtype == "fp32", "BLOCK": 512}),
-        (kernels._search, {"BLOCK_M": 64, "BLOCK_N": 64, "BLOCK_D": 32, "TIE": 5e-7}),
-        (kernels._similarity, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
-        (kernels._recurrence, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
-        (kernels._slopes, {"COSINE": True, "GUARDED": True, "BLOCK": 512}),
-        (kernels._chain, {"BLOCK": 512}),
-        (kernels._collect, {"BLOCK": 512}),
+        (kernels._scale_rows, {**unit, "BLOCK": 512}),
+        (kernels._search, {**unit, "BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_D": 32, "TIE": 5e-7}),
+        (kernels._similarity, {**similarity, **unit}),
+        (kernels._recurrence, {**similarity, "STAGES": 3}),
+        (kernels._slopes, similarity),
+        (kernels._chain, {"COSINE": True, "BLOCK": 512, "STAGES": 3}),
+        (kernels._collect, {"COSINE": True, "BLOCK": 512}),
     ]
     for function, constants in functions:
         types = {}
@@ -156,3 +206,5 @@ def test_kernels_compile_for_a_gpu(dtype: str) -> None:
         compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
         if function is kernels._search:
             assert ("mma" in compiled.asm["ptx"]) == (dtype != "fp32")  # tensor cores where exact
+        if "STAGES" in constants:
+            assert "cp.async" in compiled.asm["ptx"]  # loads are ahead of the recurrence

@@ -51,8 +51,7 @@ def _attend(
     detach_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if kernels := triton_kernels(patches):
-        match = kernels.search(patches, hole)
-        generated, weights = kernels.propagate(patches, hole, linked, match, cosine, guarded)
+        generated, match, weights = kernels.attend(patches, hole, linked, cosine, guarded)
         generated = torch.empty_like(patches, dtype=generated.dtype).copy_(generated)
         return generated, match, weights
     with torch.autocast(patches.device.type, enabled=False):
@@ -97,7 +96,7 @@ def _attend_backward(
         grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
     )  # fmt: skip
     if kernels := triton_kernels(patches):
-        return torch.empty_like(patches).copy_(kernels.propagate_backward(*arguments))
+        return torch.empty_like(patches).copy_(kernels.attend_backward(*arguments))
     with torch.autocast(patches.device.type, enabled=False):
         return propagate_backward_pytorch(*arguments)
 

@@ -1,7 +1,8 @@
 """Triton kernels of search and propagate, chosen on CUDA for float16, bfloat16 and float32.
 
 Nothing here waits for the device: the hole patches of each sample are put first by a stable sort,
-and the kernels read their count. Nothing adds atomically, so results are deterministic.
+and the kernels read their count. Nothing adds atomically, so results are deterministic. The two
+recurrences run one program per sample, whose loads are issued two steps ahead.
 
 Rows of patches are scaled by powers of two before they are squared, which rounds nothing and keeps
 every finite input finite.
@@ -15,8 +16,10 @@ import triton.language as tl
 from torch import Tensor
 
 
-def search(patches: Tensor, hole: Tensor) -> Tensor:
-    """Triton form of ``search``: no similarity matrix, a running best per query.
+def attend(
+    patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Triton form of ``attend``: no similarity matrix, a running best per hole patch.
 
     16-bit patches go to the tensor cores as they are: their products are exact in the float32
     accumulator, and the length of the key divides the sum. float32 patches are made unit vectors
@@ -24,69 +27,60 @@ def search(patches: Tensor, hole: Tensor) -> Tensor:
     """
     patches = patches.contiguous()
     batch, count, size = patches.shape
-    order, holes = _hole_order(hole)
-    rows, norm = torch.empty_like(patches), torch.empty_like(hole, dtype=torch.float32)
     block = triton.next_power_of_2(size)
+    order, holes = _hole_order(hole)
     is_half = patches.dtype != torch.float32
+    rows = torch.empty_like(patches)
+    scale, length = rows.new_empty(2, batch, count, dtype=torch.float32)
     _scale_rows[(count, batch)](
-        patches, _row_scale(patches), rows, norm, count, size, UNIT=not is_half, BLOCK=block
+        patches, rows, scale, length, count, size, UNIT=not is_half, BLOCK=block
     )
     match = torch.arange(count, device=hole.device).repeat(batch, 1)
-    tile = (64, 64, 64) if is_half else (64, 64, 32)
-    _search[(triton.cdiv(count, tile[0]), batch)](
+    _search[(triton.cdiv(count, SEARCH_TILE), batch)](
         rows,
-        norm,
+        length,
         order,
         holes,
         match,
         count,
         size,
-        BLOCK_M=tile[0],
-        BLOCK_N=tile[1],
-        BLOCK_D=tile[2],
+        UNIT=not is_half,
+        BLOCK_M=SEARCH_TILE,
+        BLOCK_N=64,
+        BLOCK_D=64 if is_half else 32,
         TIE=4 * torch.finfo(torch.float32).eps,
-        num_warps=4,
     )
-    return match
-
-
-def propagate(
-    patches: Tensor, hole: Tensor, linked: Tensor, match: Tensor, cosine: bool, guarded: bool
-) -> tuple[Tensor, Tensor]:
-    """Triton form of ``propagate``: one program per sample, the previous patch in registers."""
-    patches = patches.contiguous()
-    batch, count, size = patches.shape
-    order, holes = _hole_order(hole)
-    scale = _row_scale(patches)
-    inverse_norm, d_max = torch.zeros_like(scale), torch.zeros_like(scale)
-    block = triton.next_power_of_2(size)
+    best = torch.empty_like(match)
+    d_max, reach = scale.new_empty(2, batch, count)
     _similarity[(count, batch)](
-        patches,
+        rows,
         scale,
-        order,
-        holes,
-        match,
-        inverse_norm,
-        d_max,
-        count,
-        size,
-        COSINE=cosine,
-        GUARDED=guarded,
-        BLOCK=block,
-    )
-    generated = patches.to(torch.float32, copy=True)
-    weights = torch.zeros_like(scale)
-    sample_scale = scale.amax(1) if cosine else torch.ones_like(scale[:, 0])
-    _recurrence[(batch,)](
-        patches,
-        scale,
-        sample_scale,
+        length,
         order,
         holes,
         linked.contiguous(),
         match,
-        inverse_norm,
+        best,
         d_max,
+        reach,
+        count,
+        size,
+        COSINE=cosine,
+        GUARDED=guarded,
+        UNIT=not is_half,
+        BLOCK=block,
+    )
+    generated = patches.to(torch.float32, copy=True)
+    weights = torch.zeros_like(scale)
+    _recurrence[(batch,)](
+        patches,
+        rows,
+        scale.amax(1),
+        order,
+        holes,
+        best,
+        d_max,
+        reach,
         generated,
         weights,
         count,
@@ -94,12 +88,13 @@ def propagate(
         COSINE=cosine,
         GUARDED=guarded,
         BLOCK=block,
+        STAGES=_stages(block),
         num_warps=_warps(block),
     )
-    return generated, weights
+    return generated, match, weights
 
 
-def propagate_backward(
+def attend_backward(
     grad: Tensor,
     patches: Tensor,
     hole: Tensor,
@@ -117,7 +112,7 @@ def propagate_backward(
     batch, count, size = patches.shape
     order, holes = _hole_order(hole)
     block = triton.next_power_of_2(size)
-    slopes = weights.new_zeros(5, batch, count)
+    slopes = weights.new_zeros(7, batch, count)
     if not detach_weights:
         _slopes[(count, batch)](
             patches,
@@ -150,7 +145,9 @@ def propagate_backward(
         at_weight,
         count,
         size,
+        COSINE=cosine,
         BLOCK=block,
+        STAGES=_stages(block),
         num_warps=_warps(block),
     )
     result = torch.empty_like(patches)
@@ -179,9 +176,13 @@ def propagate_backward(
         result,
         count,
         size,
+        COSINE=cosine,
         BLOCK=block,
     )
     return result
+
+
+SEARCH_TILE = 32  # hole patches per program: few, so that a single small map fills many programs
 
 
 def _hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,42 +190,44 @@ def _hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
     return (~hole).to(torch.uint8).argsort(dim=1, stable=True), hole.sum(1)
 
 
-def _row_scale(patches: Tensor) -> Tensor:
-    """A power of two next to each patch's largest entry (B, P), itself and its inverse normal."""
-    largest = torch.linalg.vector_norm(patches, float("inf"), dim=2).float()
-    exponent = torch.frexp(largest.clamp(2.0**-125, 2.0**126)).exponent - 1
-    return torch.pow(torch.full_like(largest, 2), exponent)
-
-
 def _warps(block: int) -> int:
     return min(16, max(1, block // 256))
 
 
+def _stages(block: int) -> int:
+    """How many steps of a recurrence are in flight; what is loaded ahead has to fit on chip."""
+    return 3 if block <= 2048 else 1
+
+
 @triton.jit
-def _scale_rows(patches, scale, rows, norm, count, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
-    """Scale one patch; ``UNIT`` divides by its length, otherwise that is kept in ``norm``."""
+def _scale_rows(
+    patches, rows, scale, length, count, size, UNIT: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Scale one patch, and keep the scale and the length that is left.
+
+    ``UNIT`` divides the row by that length too.
+    """
     row = tl.program_id(1).to(tl.int64) * count + tl.program_id(0)
     d = tl.arange(0, BLOCK)
     x = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
-    x *= 1 / tl.load(scale + row)
-    length = tl.sqrt_rn(tl.sum(x * x, 0))
-    length = tl.where(length > 0, length, 1)
+    x, row_scale, row_length = _scaled(x)
     if UNIT:
-        x = tl.div_rn(x, tl.zeros_like(x) + length)
-        length = tl.full((), 1, tl.float32)
+        x = tl.div_rn(x, tl.zeros_like(x) + row_length)
     tl.store(rows + row * size + d, x.to(rows.dtype.element_ty), mask=d < size)
-    tl.store(norm + row, length)
+    tl.store(scale + row, row_scale)
+    tl.store(length + row, row_length)
 
 
 @triton.jit
 def _search(
     rows,
-    norm,
+    length,
     order,
     holes,
     match,
     count,
     size,
+    UNIT: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -251,8 +254,9 @@ def _search(
             q = tl.load(rows + query[:, None] * size + d[None, :], mask=d[None, :] < size, other=0)
             k = tl.load(rows + key[None, :] * size + d[:, None], mask=d[:, None] < size, other=0)
             similarity = tl.dot(q, k, similarity, input_precision="ieee")
-        length = tl.load(norm + sample * count + key)
-        similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + length[None, :])
+        if not UNIT:
+            key_length = tl.load(length + sample * count + key)
+            similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + key_length[None, :])
         similarity = tl.where(n[None, :] < count, similarity, float("-inf"))
         value = tl.max(similarity, 1)
         # the first of equals, where rounding counts as equal, as in the PyTorch form
@@ -266,55 +270,62 @@ def _search(
 
 @triton.jit
 def _similarity(
-    patches,
+    rows,
     scale,
+    length,
     order,
     holes,
+    linked,
     match,
-    inverse_norm,
+    best,
     d_max,
+    reach,
     count,
     size,
     COSINE: tl.constexpr,
     GUARDED: tl.constexpr,
+    UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Dmax of one hole patch, and the inverse length of its scaled row; both by hole order."""
+    """What the recurrence needs of one hole patch, by hole order: its match and Dmax.
+
+    And ``reach``, by which its scaled row becomes its direction, zero where it is not linked.
+    """
     sample = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0)
     if i >= tl.load(holes + sample):
         return
-    row = sample * count + tl.load(order + sample * count + i)
-    best = sample * count + tl.load(match + row)
+    first = sample * count
+    row = first + tl.load(order + first + i)
+    best_index = tl.load(match + row)
+    key = first + best_index
     d = tl.arange(0, BLOCK)
-    row_scale = tl.load(scale + row)
-    m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32) * (1 / row_scale)
-    k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
-    k *= 1 / tl.load(scale + best)
-    m_inverse = _inverse(tl.sqrt(tl.sum(m * m, 0)))
-    k_inverse = _inverse(tl.sqrt(tl.sum(k * k, 0)))
-    similarity = tl.sum(m * k, 0) * k_inverse
-    if COSINE:
-        similarity *= m_inverse
-    else:
-        similarity *= row_scale
+    m = tl.load(rows + row * size + d, mask=d < size, other=0).to(tl.float32)
+    k = tl.load(rows + key * size + d, mask=d < size, other=0).to(tl.float32)
+    similarity = tl.sum(m * k, 0)
+    inverse = tl.full((), 1, tl.float32)
+    if not UNIT:
+        inverse = 1 / tl.load(length + row)
+        similarity = similarity * inverse / tl.load(length + key)
+    if not COSINE:
+        similarity *= tl.load(length + row) * tl.load(scale + row)
     if GUARDED:
         similarity = tl.maximum(similarity, 0)
-    tl.store(inverse_norm + sample * count + i, m_inverse)
-    tl.store(d_max + sample * count + i, similarity)
+    tl.store(best + first + i, best_index)
+    tl.store(d_max + first + i, similarity)
+    tl.store(reach + first + i, tl.where(tl.load(linked + row), inverse, 0))
 
 
 @triton.jit
 def _recurrence(
     patches,
-    scale,
+    rows,
     sample_scale,
     order,
     holes,
-    linked,
-    match,
-    inverse_norm,
+    best,
     d_max,
+    reach,
     generated,
     weights,
     count,
@@ -322,29 +333,32 @@ def _recurrence(
     COSINE: tl.constexpr,
     GUARDED: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Generate the hole patches of one sample."""
     sample = tl.program_id(0).to(tl.int64)
     hole_count = tl.load(holes + sample).to(tl.int32)
     first = sample * count
     d = tl.arange(0, BLOCK)
-    unscale = tl.load(sample_scale + sample)
+    unscale = tl.full((), 1, tl.float32)
+    if COSINE:  # then the recurrence commutes with scaling, which keeps its squares in range
+        unscale = tl.load(sample_scale + sample)
     previous = tl.zeros((BLOCK,), tl.float32)
-    for i in range(0, hole_count):
+    for i in tl.range(0, hole_count, num_stages=STAGES):
         row = first + tl.load(order + first + i)
-        best = first + tl.load(match + row)
-        m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
-        k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
-        k *= 1 / unscale
-        unit = m * (1 / tl.load(scale + row)) * tl.load(inverse_norm + first + i)
+        key = first + tl.load(best + first + i)
         similarity = tl.load(d_max + first + i)
-        d_ad = tl.sum(unit * previous, 0)
+        to_unit = tl.load(reach + first + i)
+        m = tl.load(rows + row * size + d, mask=d < size, other=0).to(tl.float32)
+        k = tl.load(patches + key * size + d, mask=d < size, other=0).to(tl.float32)
+        k *= 1 / unscale
+        d_ad = to_unit * tl.sum(m * previous, 0)
         if GUARDED:
             d_ad = tl.maximum(d_ad, 0)
-        if COSINE:  # both sides times ‖m_{i-1}‖
-            similarity *= tl.sqrt(tl.sum(previous * previous, 0))
+        if COSINE:  # both sides times ‖m_{i-1}‖; a zero patch has Dad = 0, and w = 0
+            similarity *= tl.sqrt(tl.maximum(tl.sum(previous * previous, 0), 2.0**-126))
         total = d_ad + similarity
-        link = tl.load(linked + row)
+        link = to_unit > 0
         if GUARDED:  # a zero sum falls back to the match
             link &= total > 0
         weight = tl.where(link, d_ad / tl.where(link, total, 1), 0)
@@ -370,10 +384,10 @@ def _slopes(
     GUARDED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Derivatives of one weight w, as coefficients of the three patches it depends on.
+    """Both similarities of one hole patch, the derivatives of its weight by them, and lengths.
 
-    With m the hole patch, k its match and y the patch generated before it:
-    ∂w/∂y = a·m + b·y, ∂w/∂m = a·y + c·k + e·m, ∂w/∂k = c·m + f·k.
+    The seven of them describe how the weight depends on the hole patch m, its match k and the
+    patch y generated before it; all are zero where it is not linked.
     """
     sample = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0)
@@ -389,15 +403,15 @@ def _slopes(
     m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
     k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
     y = tl.load(generated + before * size + d, mask=d < size, other=0)
-    m_inverse = _inverse(tl.sqrt(tl.sum(m * m, 0)))
-    k_inverse = _inverse(tl.sqrt(tl.sum(k * k, 0)))
+    m_unit, m_inverse = _unit(m)
+    k_unit, k_inverse = _unit(k)
+    y_unit, y_inverse = _unit(y)
     if COSINE:
-        y_inverse = _inverse(tl.sqrt(tl.sum(y * y, 0)))
-        d_ad = tl.sum((m * m_inverse) * (y * y_inverse), 0)
-        d_max = tl.sum((m * m_inverse) * (k * k_inverse), 0)
+        d_ad = tl.sum(m_unit * y_unit, 0)
+        d_max = tl.sum(m_unit * k_unit, 0)
     else:
-        d_ad = tl.sum((m * m_inverse) * y, 0)
-        d_max = tl.sum(m * (k * k_inverse), 0)
+        d_ad = tl.sum(m_unit * y, 0)
+        d_max = tl.sum(m * k_unit, 0)
     if GUARDED:
         ad, most = tl.maximum(d_ad, 0), tl.maximum(d_max, 0)
         total = ad + most
@@ -407,23 +421,13 @@ def _slopes(
     else:
         square = (d_ad + d_max) * (d_ad + d_max)
         by_ad, by_max = d_max / square, -d_ad / square
-    if COSINE:
-        a = by_ad * m_inverse * y_inverse
-        b = -by_ad * d_ad * y_inverse * y_inverse
-        c = by_max * m_inverse * k_inverse
-        e = -(by_ad * d_ad + by_max * d_max) * m_inverse * m_inverse
-        f = -by_max * d_max * k_inverse * k_inverse
-    else:
-        a = by_ad * m_inverse
-        b = 0.0
-        c = by_max * k_inverse
-        e = -by_ad * d_ad * m_inverse * m_inverse
-        f = -by_max * d_max * k_inverse * k_inverse
-    tl.store(slopes + row, a)
-    tl.store(slopes + stride + row, b)
-    tl.store(slopes + 2 * stride + row, c)
-    tl.store(slopes + 3 * stride + row, e)
-    tl.store(slopes + 4 * stride + row, f)
+    tl.store(slopes + row, d_ad)
+    tl.store(slopes + stride + row, d_max)
+    tl.store(slopes + 2 * stride + row, by_ad)
+    tl.store(slopes + 3 * stride + row, by_max)
+    tl.store(slopes + 4 * stride + row, m_inverse)
+    tl.store(slopes + 5 * stride + row, k_inverse)
+    tl.store(slopes + 6 * stride + row, y_inverse)
 
 
 @triton.jit
@@ -441,7 +445,9 @@ def _chain(
     at_weight,
     count,
     size,
+    COSINE: tl.constexpr,
     BLOCK: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """Step back through one sample: the gradient at each hole patch and at its weight."""
     sample = tl.program_id(0).to(tl.int64)
@@ -450,24 +456,30 @@ def _chain(
         return
     first = sample * count
     d = tl.arange(0, BLOCK)
-    row = first + tl.load(order + first + hole_count - 1)
-    g = tl.load(grad + row * size + d, mask=d < size, other=0)
-    for step in range(1, hole_count):
-        before = first + tl.load(order + first + hole_count - 1 - step)
+    last = first + tl.load(order + first + hole_count - 1)
+    g = tl.load(grad + last * size + d, mask=d < size, other=0)
+    for step in tl.range(1, hole_count, num_stages=STAGES):
+        row = first + tl.load(order + first + hole_count - step)
+        before = first + tl.load(order + first + hole_count - step - 1)
         best = first + tl.load(match + row)
+        weight = tl.load(weights + row)
+        d_ad = tl.load(slopes + row)
+        by_ad = tl.load(slopes + 2 * stride + row)
+        m_inverse = tl.load(slopes + 4 * stride + row)
+        y_inverse = tl.load(slopes + 6 * stride + row)
         m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
         k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
         y = tl.load(generated + before * size + d, mask=d < size, other=0)
         incoming = tl.load(grad + before * size + d, mask=d < size, other=0)
-        weight = tl.load(weights + row)
-        a = tl.load(slopes + row)
-        b = tl.load(slopes + stride + row)
+        by_previous = by_ad * m * m_inverse
+        if COSINE:
+            by_previous = (by_previous - by_ad * d_ad * (y * y_inverse)) * y_inverse
         s = tl.sum(g * (y - k), 0)
         tl.store(flow + row * size + d, g, mask=d < size)
         tl.store(at_weight + row, s)
-        g = incoming + weight * g + s * (a * m + b * y)
-        row = before
-    tl.store(flow + row * size + d, g, mask=d < size)
+        g = incoming + weight * g + s * by_previous
+    earliest = first + tl.load(order + first)
+    tl.store(flow + earliest * size + d, g, mask=d < size)
 
 
 @triton.jit
@@ -488,6 +500,7 @@ def _collect(
     result,
     count,
     size,
+    COSINE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """The gradient of one patch, from its own role and from every patch it is the match of."""
@@ -501,10 +514,19 @@ def _collect(
         best = first + tl.load(match + row)
         y = tl.load(generated + y_row * size + d, mask=d < size, other=0)
         k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
-        a = tl.load(slopes + row)
-        c = tl.load(slopes + 2 * stride + row)
-        e = tl.load(slopes + 3 * stride + row)
-        total = tl.load(at_weight + row) * (a * y + c * k + e * x)
+        d_ad = tl.load(slopes + row)
+        d_max = tl.load(slopes + stride + row)
+        by_ad = tl.load(slopes + 2 * stride + row)
+        by_max = tl.load(slopes + 3 * stride + row)
+        inverse = tl.load(slopes + 4 * stride + row)
+        k_unit = k * tl.load(slopes + 5 * stride + row)
+        if COSINE:
+            y_unit = y * tl.load(slopes + 6 * stride + row)
+            along = (by_ad * d_ad + by_max * d_max) * (x * inverse)
+            by_original = inverse * (by_ad * y_unit + by_max * k_unit - along)
+        else:
+            by_original = by_ad * inverse * (y - d_ad * (x * inverse)) + by_max * k_unit
+        total = tl.load(at_weight + row) * by_original
     else:
         total = tl.load(grad + row * size + d, mask=d < size, other=0)
         user_base = sample * (count + 1) + tl.program_id(0)
@@ -513,14 +535,33 @@ def _collect(
             if tl.load(hole + user):
                 g = tl.load(flow + user * size + d, mask=d < size, other=0)
                 m = tl.load(patches + user * size + d, mask=d < size, other=0).to(tl.float32)
-                c = tl.load(slopes + 2 * stride + user)
-                f = tl.load(slopes + 4 * stride + user)
-                s = tl.load(at_weight + user)
-                total += (1 - tl.load(weights + user)) * g + s * (c * m + f * x)
+                d_max = tl.load(slopes + stride + user)
+                by_max = tl.load(slopes + 3 * stride + user)
+                inverse = tl.load(slopes + 5 * stride + user)
+                if COSINE:
+                    m *= tl.load(slopes + 4 * stride + user)
+                by_match = by_max * inverse * (m - d_max * (x * inverse))
+                total += (1 - tl.load(weights + user)) * g + tl.load(at_weight + user) * by_match
     tl.store(result + row * size + d, total.to(result.dtype.element_ty), mask=d < size)
 
 
 @triton.jit
-def _inverse(norm):
-    """1 / norm, and zero for a zero patch."""
-    return tl.where(norm > 0, 1 / tl.where(norm > 0, norm, 1), 0)
+def _scaled(x):
+    """Divide x by a power of two next to its largest entry; the scale, and the length then.
+
+    That length is one for zero, and never far from one: its square stays in range.
+    """
+    largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 2.0**-125), 2.0**126)
+    # the bits of the exponent alone
+    scale = (largest.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+    x *= 1 / scale
+    length = tl.sqrt_rn(tl.sum(x * x, 0))
+    return x, scale, tl.where(length > 0, length, 1)
+
+
+@triton.jit
+def _unit(x):
+    """The direction of x and the inverse of its length, both zero for zero."""
+    x, scale, length = _scaled(x)
+    is_zero = tl.max(tl.abs(x), 0) == 0
+    return x / length, tl.where(is_zero, 0, 1 / length / scale)

@@ -227,9 +227,9 @@ def fold(
     Where patches overlap they are averaged; positions that none covers keep the features.
     """
     if size == stride == 1:
-        output = patches.mT.reshape(features.shape).to(features.dtype)
+        output = patches.mT.reshape(features.shape)
         # The backward pass keeps the patches: whoever changes the output in place gets a copy.
-        return output.clone() if output.requires_grad else output
+        return output.to(features.dtype, copy=output.requires_grad)
     height, width = features.shape[2:]
     padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
     # a power of two that keeps the sum of overlapping patches in range

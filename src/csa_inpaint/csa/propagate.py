@@ -89,6 +89,8 @@ def propagate_pytorch(
         torch.sum(product, 2, out=inner)  # ⟨m_i, m_{i-1}⟩ / ‖m_i‖ and ‖m_{i-1}‖²
         if guarded:
             d_ad.clamp_(min=0)
+        elif cosine:  # Dad is zero after a zero patch, and so is w, not 0 / 0
+            total.clamp_(min=smallest)
         if cosine:  # Dad / (Dad + Dmax), both sides times ‖m_{i-1}‖
             torch.addcmul(d_ad, similarity, total.sqrt_(), out=total)
         else:

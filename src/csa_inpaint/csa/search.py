@@ -33,16 +33,16 @@ def search_pytorch(patches: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tenso
         unit[: len(queries), sample] = query.T
         keys = take_columns(columns, known).to(dtype)  # (D, N)
         normalize_(keys, dim=0)
-        position = torch.arange(len(known), dtype=torch.int32, device=hole.device)
+        position = torch.arange(len(known), dtype=torch.int32, device=hole.device)[:, None]
         size = max(1, BLOCK // len(known))
         for part, directions in zip(
             queries.split(size), torch.split(query, size, dim=1), strict=True
         ):
-            similarity = directions.T @ keys  # (K, N)
+            similarity = keys.T @ directions  # (N, K), the faster way round
             # The first of equals, where rounding counts as equal: a matrix product may round two
             # copies of one patch differently, depending on how it tiles its columns.
-            equal = similarity >= similarity.amax(1, keepdim=True) - tie
-            index[part] = known[torch.where(equal, position, position[-1]).amin(1).long()]
+            equal = similarity >= similarity.amax(0) - tie
+            index[part] = known[torch.where(equal, position, position[-1]).amin(0).long()]
     return match, unit, norm
 
 
