@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.autograd.forward_ad import dual_level, make_dual
 
 from csa_inpaint.csa import CSALayer, layer, reduce_mask
 
@@ -350,3 +351,11 @@ def test_second_derivative_is_refused_in_words() -> None:
     (gradient,) = torch.autograd.grad(CSALayer()(x, mask).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
         gradient.sum().backward()
+
+
+def test_forward_mode_derivative_is_refused_in_words() -> None:
+    x, mask = random_features(1, 6, 8, 8), center_hole()
+    with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        torch.func.jvp(lambda features: CSALayer()(features, mask), (x,), (x,))
+    with dual_level(), pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+        CSALayer()(make_dual(x, x), mask)

@@ -200,9 +200,7 @@ def _stages(block: int) -> int:
 
 
 @triton.jit
-def _scale_rows(
-    patches, rows, scale, length, count, size, UNIT: tl.constexpr, BLOCK: tl.constexpr
-):
+def _scale_rows(patches, rows, scale, length, count, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
     """Scale one patch, and keep the scale and the length that is left.
 
     ``UNIT`` divides the row by that length too.

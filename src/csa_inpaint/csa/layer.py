@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, get_args, overload
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.forward_ad import unpack_dual
 
 from csa_inpaint.csa.attend import attend
 from csa_inpaint.csa.mask import reduce_mask
@@ -62,7 +63,7 @@ class CSALayer(nn.Module):
     searched and generated whole; overlapping generated patches are averaged, and only hole
     positions are written; where the stride leaves a remainder, the last row and column are
     repeated, so that patches reach every position. The backward pass is exact; it cannot be
-    differentiated a second time.
+    differentiated a second time, and there is no forward-mode derivative.
 
     Shape:
         - features: (B, C, H, W), floating point.
@@ -76,6 +77,7 @@ class CSALayer(nn.Module):
             and (``NonFiniteFeaturesError``) features that are not finite. The last is checked on
             the CPU outside compiled graphs only, since elsewhere it would wait for the device:
             there NaN stays NaN.
+        NotImplementedError: for forward-mode differentiation (``torch.func.jvp``).
 
     Example:
         >>> features, mask = torch.randn(2, 64, 32, 32), torch.zeros(2, 1, 256, 256)
@@ -186,6 +188,10 @@ class CSALayer(nn.Module):
                 f"patch_size {self.patch_size} is larger than the feature map, "
                 f"{tuple(features.shape[2:])}"
             )
+        if not torch.compiler.is_compiling():
+            tangent = unpack_dual(features).tangent  # type: ignore[no-untyped-call]
+            if tangent is not None:
+                raise NotImplementedError("CSALayer has no forward-mode derivative")
         # Elsewhere looking at the values would wait for the device, or is not allowed in a graph.
         if features.device.type == "cpu" and not torch.compiler.is_compiling():
             _check_finite(features)
