@@ -13,12 +13,12 @@ MakeImages = Callable[..., list[Path]]
 
 
 def test_listing_is_recursive_sorted_and_by_suffix(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path, ["b/2.PNG", "b/1.jpeg", "a.JPG", "c.webp", "d.bmp", ".hidden.jpg"])
+    make_images(tmp_path, ["b/2.PNG", "b/1.jpeg", "a.JPG", "c.webp", "d.bmp", "e.tiff", ".x.jpg"])
     make_images(tmp_path, [".thumbs/x.jpg", "b/._1.jpg"])
     (tmp_path / "notes.txt").write_text("no image")
     files = list_images(tmp_path)
-    assert list(files.names()) == ["a.JPG", "b/1.jpeg", "b/2.PNG", "c.webp", "d.bmp"]
-    assert files[-1] == tmp_path / "d.bmp"
+    assert list(files.names()) == ["a.JPG", "b/1.jpeg", "b/2.PNG", "c.webp", "d.bmp", "e.tiff"]
+    assert files[-1] == tmp_path / "e.tiff"
     assert list(files[1:3].names()) == ["b/1.jpeg", "b/2.PNG"]
 
 

@@ -21,11 +21,17 @@ def test_rgb_is_read_unchanged(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.png"), RAMP)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tif"])
 def test_grey_is_read_as_equal_channels(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(GREY).save(path)
     np.testing.assert_allclose(read(path), np.repeat(GREY[..., None], 3, 2), atol=6)
+
+
+def test_floating_point_is_refused_in_words(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.float32) / 255).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match=r"a\.tif has floating point pixels"):
+        load_image(tmp_path / "a.tif")
 
 
 def test_one_bit_is_read_as_black_and_white(tmp_path: Path) -> None:
@@ -110,7 +116,7 @@ def test_text_file_is_no_image(tmp_path: Path) -> None:
         load_image(tmp_path / "a.jpg")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.98])
 def test_truncated_file_is_named(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"

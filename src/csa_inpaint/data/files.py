@@ -16,7 +16,7 @@ from PIL import Image
 
 from csa_inpaint.data.images import open_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 # Folders with at least this many images are remembered; walking fewer takes less than a second.
 CACHE_FROM = 10_000
@@ -128,8 +128,8 @@ def is_image(name: str) -> bool:
 def list_images(root: Path) -> FileList:
     """List the images of a folder and of all folders below it, sorted by name.
 
-    Files count as images by their suffix (jpg, jpeg, png, webp, bmp, in either case). Hidden files
-    and folders (`.name`) are skipped, links to folders are followed once.
+    Files count as images by their suffix (jpg, jpeg, png, webp, bmp, tif, tiff, in either case).
+    Hidden files and folders (`.name`) are skipped, links to folders are followed once.
 
     The list of a large folder is remembered in the user's cache (`$XDG_CACHE_HOME/csa_inpaint`, by
     default `~/.cache/csa_inpaint`) and used until a file is added to or removed from one of its
@@ -213,7 +213,8 @@ def _walk(root: Path) -> _Listing:
 
 def _cache_file(root: Path) -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    key = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
+    listed = os.fsencode(root.resolve()) + "".join(IMAGE_SUFFIXES).encode()
+    key = hashlib.blake2b(listed, digest_size=16).hexdigest()
     return Path(base) / "csa_inpaint" / f"files-{key}.npz"
 
 

@@ -77,7 +77,8 @@ def open_image(path: Path | str, content: bytes | None = None) -> Image.Image:
 
     Raises:
         FileNotFoundError: no such file.
-        UnreadableImageError: the file is empty, no image, or too large to be decoded safely.
+        UnreadableImageError: the file is empty, no image, too large to be decoded safely, or of
+            floating point pixels.
     """
     path = Path(path)
     if path.is_dir():
@@ -91,6 +92,12 @@ def open_image(path: Path | str, content: bytes | None = None) -> Image.Image:
             f"{path} has {image.width}x{image.height} pixels, more than the {limit} that are "
             "decoded: it may be a decompression bomb. Remove it or scale it down "
             "(PIL.Image.MAX_IMAGE_PIXELS sets the limit)"
+        )
+    if image.mode == "F":
+        image.close()
+        raise UnreadableImageError(
+            f"{path} has floating point pixels, whose range a file does not tell: save it with 8 "
+            "or 16 bits"
         )
     return image
 
