@@ -60,6 +60,22 @@ def test_kernels_find_the_matches_of_the_pytorch_form(dtype: torch.dtype, size: 
 
 @on_device
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_kernels_find_the_first_match_over_several_tiles(dtype: torch.dtype) -> None:
+    from csa_inpaint.csa import kernels
+
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randn(2, 100, 5, generator=generator).to(DEVICE, dtype).repeat(1, 3, 1)
+    hole = torch.arange(300, device=DEVICE) % 3 == torch.tensor([[1], [2]], device=DEVICE)
+    linked = links(hole, 20, across_gaps=True)
+    _, match, _ = kernels.attend(patches, hole, linked, True, True)
+    index = torch.arange(300, device=DEVICE)
+    copy = index % 100  # of three copies, hundred apart, one is in the hole
+    first_known = torch.where(hole[:, copy], copy + 100, copy)
+    assert torch.equal(match, torch.where(hole, first_known, index))
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [33])
 @pytest.mark.parametrize("cosine", [True, False])
 @pytest.mark.parametrize("guarded", [True, False])
