@@ -93,3 +93,36 @@ def test_layer_equals_naive_after_a_zero_patch(guarded: bool, across_gaps: bool)
     mask[..., 1] = mask[..., 3:5] = 1
     x[:, :, 0, :2] = 0  # the first hole patch matches the first known one, zero as it is
     assert_same_as_naive(x, mask, guarded=guarded, across_gaps=across_gaps)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_layer_equals_naive_for_small_integers(similarity: str, rectified: bool) -> None:
+    # full of zero patches, orthogonal ones and exact ties, where rounding would decide
+    for seed in range(60):
+        generator = torch.Generator().manual_seed(seed)
+        shape = (2, 2 + seed % 3, 4, 5)
+        x = torch.randint(-4, 5, shape, generator=generator, dtype=torch.float64)
+        mask = random_hole(seed, 2, 4, 5, 0.4)
+        options = {"similarity": similarity, "guarded": True}
+        assert_same_as_naive(x.relu() if rectified else x, mask, **options)
+
+
+def test_layer_equals_naive_at_zero_hole_patches() -> None:
+    x, mask = features(2, 1, 4, 3, 6), torch.zeros(1, 1, 3, 6)
+    mask[..., 1:5] = 1
+    x[:, :, 1, 2] = x[:, :, 2, 1] = 0
+    assert_same_as_naive(x, mask)
+
+
+@pytest.mark.parametrize("ratio", [1e-10, 1e-25, 1e-37])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_magnitudes_may_lie_far_apart(ratio: float, dtype: torch.dtype) -> None:
+    x = features(5, 2, 8, 6, 6).abs() + 0.1
+    x[..., ::2] *= ratio
+    x = x.to(dtype)
+    mask = random_hole(4, 2, 6, 6, 0.4)
+    expected = naive_csa(x.double(), mask)
+    output = CSALayer()(x, mask).double()
+    error = (output - expected).abs() / expected.abs().amax(1, keepdim=True)
+    assert error.max() < 4 * torch.finfo(dtype).eps

@@ -158,6 +158,105 @@ def test_kernels_take_the_match_after_a_zero_patch_without_the_guard() -> None:
         torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5)
 
 
+@on_device
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("kind", ["zeros", "positive"])
+def test_gradient_is_right_at_zero_patches_and_orthogonal_ones(cosine: bool, kind: str) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 6, kind)
+    if kind == "positive":  # two groups that are orthogonal, and patches in neither
+        patches[:, ::2, :3] = 0
+        patches[:, 1::2, 3:] = 0
+        patches[:, 5::7] = 1
+    linked = links(hole, 8, across_gaps=True)
+    generated, match, weights = attend_pytorch(patches, hole, linked, cosine, True)
+    saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
+    wanted = propagate_backward_pytorch(*saved, cosine, True, False)
+    assert wanted.isfinite().all()
+    gradient = kernels.attend_backward(*saved, cosine, True, False)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
+
+
+@on_device
+def test_kernels_keep_magnitudes_apart() -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9, "positive")
+    patches[:, ::2] *= 1e-25
+    linked = links(hole, 8, across_gaps=True)
+    generated, match, weights = attend_pytorch(patches.double(), hole, linked, True, True)
+    values = kernels.attend(patches, hole, linked, True, True)
+    for value, wanted in zip(values, (generated, match, weights), strict=True):
+        torch.testing.assert_close(value.double(), wanted.double(), rtol=1e-5, atol=1e-30)
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_multiples_of_one_patch_are_equals(dtype: torch.dtype) -> None:
+    from csa_inpaint.csa import kernels
+
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.randint(-9, 10, (1, 40, 512), generator=generator).to(DEVICE, dtype)
+    patches[:, 10:20] = patches[:, 10:11] * torch.arange(1, 11, device=DEVICE)[:, None]
+    patches[:, 30:] = patches[:, 10:20] * 3
+    hole = torch.arange(40, device=DEVICE)[None] >= 30
+    _, match, _ = kernels.attend(patches, hole, links(hole, 8, True), True, True)
+    assert (match[hole] == 10).all()
+
+
+@on_device
+def test_nan_stays_nan() -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9)
+    hole[0] = torch.arange(40, device=DEVICE) % 3 == 1
+    patches[0, 7, 2] = float("nan")
+    linked = links(hole, 8, across_gaps=True)
+    generated, match, weights = kernels.attend(patches, hole, linked, True, True)
+    assert generated[0, 7].isnan().all()
+    assert generated[0, 10].isnan().all()  # the hole patch that follows
+    assert generated[1:].isfinite().all()
+    saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
+    assert kernels.attend_backward(*saved, True, True, False)[0].isnan().any()
+
+
+@on_device
+def test_constant_weights_have_no_part_in_the_gradient_of_huge_patches() -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9, "huge")
+    linked = links(hole, 8, across_gaps=True)
+    generated, match, weights = attend_pytorch(patches, hole, linked, True, True)
+    saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
+    wanted = propagate_backward_pytorch(*saved, True, True, True)
+    torch.testing.assert_close(kernels.attend_backward(*saved, True, True, True), wanted)
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
+@pytest.mark.parametrize("patch_size", [1, 3])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_layer_on_the_device_equals_the_one_on_the_cpu(
+    patch_size: int, memory_format: torch.memory_format
+) -> None:
+    layer = CSALayer(patch_size)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 16, 16, 16, generator=generator)
+    features = features.contiguous(memory_format=memory_format)
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[0, :, 16:40, 24:48] = mask[1, :, :, 30:] = 1
+    results = []
+    for device in ("cpu", "cuda"):
+        x = features.detach().to(device).requires_grad_()
+        output = layer(x, mask.to(device))
+        with torch.no_grad():
+            assert layer(x, mask.to(device)).stride() == output.stride() == x.stride()
+        output.square().sum().backward()
+        assert x.grad is not None
+        results.append((output.detach().cpu(), x.grad.cpu()))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("patch_size", [1, 3])
@@ -189,38 +288,53 @@ def test_kernels_in_the_interpreter() -> None:
 
 @pytest.mark.skipif(INTERPRETED, reason="compilation needs the real compiler")
 @pytest.mark.parametrize("dtype", ["fp32", "fp16", "bf16"])
-def test_kernels_compile_for_a_gpu(dtype: str) -> None:
+@pytest.mark.parametrize("size", [512, 4608])
+def test_kernels_compile_for_a_gpu(dtype: str, size: int) -> None:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     from csa_inpaint.csa import kernels
 
-    pointers = {"patches": dtype, "rows": dtype, "result": dtype, "hole": "i1", "linked": "i1"}
-    indices = ("order", "holes", "match", "best", "before", "users", "first_user")
-    similarity = {"COSINE": True, "GUARDED": True, "BLOCK": 512}
-    unit = {"UNIT": dtype == "fp32"}
+    half = dtype != "fp32"
+    pointers = dict.fromkeys(["patches", "rows", "queries", "result"], dtype)
+    pointers |= {"hole": "i1", "linked": "i1"}
+    pointers |= dict.fromkeys(["order", "holes", "match", "best"], "i64")
+    pointers |= dict.fromkeys(["before", "users", "first_user"], "i64")
+    block = {"BLOCK": triton.next_power_of_2(size)}
+    stages = {"STAGES": kernels._stages(block["BLOCK"])}
+    unit = {"UNIT": not half}
+    tie = {"TIE": kernels.TIE}
+    cosine = {"COSINE": size == 512}
+    similarity = {**cosine, "GUARDED": True}
+    detach = {"DETACH": size != 512}
+    tile = {"BLOCK_M": kernels.SEARCH_TILE, "BLOCK_N": 64, "BLOCK_D": 64 if half else 32}
     functions: list[tuple[Any, dict[str, Any]]] = [
-        (kernels._scale_rows, {**unit, "BLOCK": 512}),
-        (kernels._search, {**unit, "BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_D": 32, "TIE": 5e-7}),
-        (kernels._similarity, {**similarity, **unit}),
-        (kernels._recurrence, {**similarity, "STAGES": 3}),
-        (kernels._slopes, similarity),
-        (kernels._chain, {"COSINE": True, "BLOCK": 512, "STAGES": 3}),
-        (kernels._collect, {"COSINE": True, "BLOCK": 512}),
+        (kernels._scale_rows, {**unit, **block}),
+        (kernels._search, {**unit, **tile, **tie}),
+        (kernels._similarity, {**similarity, **unit, **tie, **block}),
+        (kernels._recurrence, {**similarity, **block, **stages}),
+        (kernels._slopes, {**similarity, **tie, **block}),
+        (kernels._chain, {**cosine, **detach, **block, **stages}),
+        (kernels._collect, {**cosine, **detach, **block}),
     ]
     for function, constants in functions:
-        types = {}
-        for name in function.arg_names:
+        types, aligned = {}, {}
+        for position, name in enumerate(function.arg_names):
             if name in constants:
                 types[name] = "constexpr"
-            elif name in ("count", "size", "stride"):
-                types[name] = "i32"
-            else:
-                types[name] = "*" + pointers.get(name, "i64" if name in indices else "fp32")
-        source = ASTSource(fn=function, signature=types, constexprs=constants)
-        compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32))
+                continue
+            number = name in ("count", "size", "stride")
+            types[name] = "i32" if number else "*" + pointers.get(name, "fp32")
+            aligned[(position,)] = [["tt.divisibility", 16]]
+        warps = kernels._warps if "STAGES" in constants else kernels._parallel_warps
+        compiled = triton.compile(
+            ASTSource(fn=function, signature=types, constexprs=constants, attrs=aligned),
+            target=GPUTarget("cuda", 90, 32),
+            options={"num_warps": warps(block["BLOCK"])},
+        )
         if function is kernels._search:
-            assert ("mma" in compiled.asm["ptx"]) == (dtype != "fp32")  # tensor cores where exact
-        if "STAGES" in constants:
-            assert "cp.async" in compiled.asm["ptx"]  # loads are ahead of the recurrence
+            assert ("mma" in compiled.asm["ptx"]) == half  # tensor cores where exact
+        if constants.get("STAGES", 1) > 1:
+            # rows (16 bytes at once), not only single numbers, are ahead of the recurrence
+            assert "cp.async.cg" in compiled.asm["ptx"]

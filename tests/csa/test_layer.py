@@ -151,12 +151,65 @@ def test_attention_times_known_patches_is_the_output(
         assert attention.min() >= 0
 
 
-def test_samples_do_not_see_their_batch_mates() -> None:
-    x = random_features(5, 16, 8, 8)
+@pytest.mark.parametrize("mate", [1.0, 0.0, 1e-30, 1e30])
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+def test_samples_do_not_see_their_batch_mates(mate: float, similarity: layer.Similarity) -> None:
+    attention = CSALayer(similarity=similarity)
+    x = random_features(5, 16, 8, 8).abs()
+    x[3:, :, ::3] *= mate
     mask = (torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.4).float()
-    together = CSALayer()(x, mask)
-    alone = torch.cat([CSALayer()(x[i : i + 1], mask[i : i + 1]) for i in range(5)])
-    assert torch.equal(together, alone)
+    mask[2] = 1
+    mask[2, :, 0, 0] = 0  # far more hole patches than the others have
+
+    def output_and_gradient(*samples: int) -> tuple[Tensor, Tensor]:
+        features = x[list(samples)].requires_grad_()
+        output = attention(features, mask[list(samples)])
+        (gradient,) = torch.autograd.grad(output.sum(), features)
+        return output, gradient
+
+    together = output_and_gradient(0, 1, 2, 3, 4)
+    for sample in range(3):
+        for value, alone in zip(together, output_and_gradient(sample), strict=True):
+            assert torch.equal(value[sample : sample + 1], alone)
+
+
+def test_empty_batch_passes_through() -> None:
+    for patch_size in (1, 3):
+        x = torch.zeros(0, 4, 8, 8, requires_grad=True)
+        output, attention = CSALayer(patch_size)(x, torch.zeros(0, 1, 8, 8), return_attention=True)
+        output.sum().backward()
+        assert output.shape == x.shape
+        assert len(attention) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_copies_that_a_product_rounds_differently_tie(dtype: torch.dtype) -> None:
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        channels, size = (
+            int(torch.randint(*r, (), generator=generator)) for r in ((1, 80), (1, 4))
+        )
+        value = float(torch.randn((), generator=generator))
+        hole = torch.rand(1, 1, 7, 10, generator=generator) < 0.05
+        found = CSALayer(size).attend(torch.full((1, channels, 7, 10), value).to(dtype), hole)
+        first = (~found.hole[0]).nonzero()[0]
+        assert (found.match[found.hole] == first).all()
+
+
+def test_patches_that_differ_by_more_than_rounding_do_not_tie() -> None:
+    query, noise = random_features(2, 64).double()
+    noise -= (noise @ query) / (query @ query) * query
+    near = query + 2e-3 * noise * (query.norm() / noise.norm())  # cosine similarity 1 - 2e-6
+    x = torch.stack([near, query, query], 1).view(1, 64, 1, 3).float()
+    found = CSALayer().attend(x, torch.tensor([False, False, True]).view(1, 1, 1, 3))
+    assert found.match.tolist() == [[0, 1, 1]]
+
+
+def test_threshold_is_that_of_the_paper() -> None:
+    mask = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    features = random_features(1, 4, 16, 16)
+    filled = (CSALayer()(features, mask) != features).any(1, keepdim=True)
+    assert torch.equal(filled.float(), reduce_mask(mask, (16, 16), 5 / 16))
 
 
 def test_nothing_is_remembered_between_calls() -> None:
@@ -293,8 +346,13 @@ def test_docstring_example_runs() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch_size": 0}, "at least 1, got 0"),
-        ({"stride": 0}, "at least 1, got 1 and 0"),
+        ({"patch_size": 0}, "patch_size.* at least 1, got 0"),
+        ({"patch_size": 1.5}, "patch_size.* got 1.5"),
+        ({"stride": 0}, "stride.* at least 1, got 0"),
+        ({"stride": True}, "stride.* got True"),
+        ({"guarded": "no"}, "guarded.* got 'no'"),
+        ({"across_gaps": "no"}, "across_gaps.* got 'no'"),
+        ({"detach_weights": 1}, "detach_weights.* got 1"),
         ({"threshold": 1.0}, r"\[0, 1\), got 1.0"),
         ({"similarity": "dot"}, "'cosine', 'released'.*'dot'"),
     ],
@@ -308,7 +366,11 @@ def test_settings_that_make_no_sense_are_named(options: dict[str, Any], message:
     ("x", "mask", "message"),
     [
         (torch.zeros(4, 8, 8), torch.zeros(1, 1, 8, 8), r"\(4, 8, 8\).*\(B, C, H, W\)"),
-        (torch.zeros(1, 4, 8, 8, dtype=torch.int64), torch.zeros(1, 1, 8, 8), "int64.*floating"),
+        (torch.zeros(1, 4, 8, 8, dtype=torch.int64), torch.zeros(1, 1, 8, 8), "int64.*float16"),
+        (torch.zeros(1, 0, 8, 8), torch.zeros(1, 1, 8, 8), r"\(1, 0, 8, 8\)"),
+        (None, torch.zeros(1, 1, 8, 8), "features must be a tensor, got NoneType"),
+        (torch.zeros(1, 4, 8, 8), [1], "mask must be a tensor, got list"),
+        (torch.zeros(1, 4, 8, 8), torch.zeros(1, 1, 0, 0), r"\(1, 1, 0, 0\)"),
         (torch.zeros(2, 4, 8, 8), torch.zeros(3, 1, 8, 8), r"\(3, 1, 8, 8\).*\(2, 1, h, w\)"),
         (torch.zeros(2, 4, 8, 8), torch.zeros(2, 4, 8, 8), r"\(2, 4, 8, 8\).*\(2, 1, h, w\)"),
         (torch.zeros(2, 4, 8, 8), torch.zeros(2, 8, 8), r"\(2, 8, 8\).*\(2, 1, h, w\)"),
@@ -318,7 +380,7 @@ def test_settings_that_make_no_sense_are_named(options: dict[str, Any], message:
         (torch.zeros(1, 4, 2, 8), torch.zeros(1, 1, 2, 8), r"patch_size 3.*\(2, 8\)"),
     ],
 )
-def test_input_that_does_not_fit_is_named(x: Tensor, mask: Tensor, message: str) -> None:
+def test_input_that_does_not_fit_is_named(x: Any, mask: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CSALayer(patch_size=3)(x, mask)
 

@@ -51,6 +51,9 @@ def test_reduce_mask_of_other_ratios_takes_the_area() -> None:
     mask[0, 0, :3, :3] = 1  # half of the first 3×6 cell
     assert reduce_mask(mask, (2, 2), 0.49).flatten().tolist() == [1, 0, 0, 0]
     assert reduce_mask(mask, (2, 2), 0.5).sum() == 0
+    mask = torch.zeros(1, 1, 4, 8)
+    mask[0, 0, 0, :3] = mask[0, 0, 2:, 4:6] = 1  # 3 of 8, and 4 of 8 without a padding counted
+    assert reduce_mask(mask, (2, 2), 0.4).flatten().tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +63,16 @@ def test_reduce_mask_of_other_ratios_takes_the_area() -> None:
         ((1, 3, 64, 64), r"\(1, 3, 64, 64\).*\(B, 1, h, w\)"),
         ((1, 1, 60, 64), r"\(60, 64\).*\(16, 16\).*resize or pad"),
         ((1, 1, 8, 8), r"\(8, 8\).*\(16, 16\)"),
+        ((1, 1, 0, 64), r"\(1, 1, 0, 64\)"),
     ],
 )
 def test_reduce_mask_names_the_offending_shape(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         reduce_mask(torch.zeros(shape), (16, 16))
+
+
+def test_reduce_mask_names_other_bad_values() -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\), got nan"):
+        reduce_mask(torch.zeros(1, 1, 8, 8), (4, 4), float("nan"))
+    with pytest.raises(ValueError, match=r"size \(0, 4\)"):
+        reduce_mask(torch.zeros(1, 1, 8, 8), (0, 4))

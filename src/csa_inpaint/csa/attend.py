@@ -34,11 +34,14 @@ def attend(
         - patches: (B, P, D); hole, linked: (B, P), boolean.
         - returns the patches with the hole ones generated (B, P, D); the match (B, P), the index of
           the known patch of largest cosine similarity, the first of equals, known patches their
-          own; and the weights ``w`` (B, P), zero at known patches. Patches and weights are
-          float32, or float64 as the patches.
+          own; and the weights ``w`` (B, P), zero at known patches, without a gradient. Patches and
+          weights are float32, or float64 as the patches. On CUDA the patches are contiguous,
+          elsewhere they lie in memory as those given.
     """
-    generated, match, weights = _attend(patches, hole, linked, cosine, guarded, detach_weights)
-    return generated, match, weights
+    generated, match, weights = _attend(
+        patches, hole.contiguous(), linked.contiguous(), cosine, guarded, detach_weights
+    )
+    return generated, match, weights.detach()
 
 
 @torch.library.custom_op("csa_inpaint::attend", mutates_args=())
@@ -51,18 +54,23 @@ def _attend(
     detach_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if kernels := triton_kernels(patches):
-        generated, match, weights = kernels.attend(patches, hole, linked, cosine, guarded)
-        generated = torch.empty_like(patches, dtype=generated.dtype).copy_(generated)
-        return generated, match, weights
+        with torch.cuda.device(patches.device):
+            values: tuple[Tensor, Tensor, Tensor] = kernels.attend(
+                patches, hole, linked, cosine, guarded
+            )
+            return values
     with torch.autocast(patches.device.type, enabled=False):
-        return attend_pytorch(patches, hole, linked, cosine, guarded)
+        generated, match, weights = attend_pytorch(patches, hole, linked, cosine, guarded)
+    return generated.contiguous() if patches.is_cuda else generated, match, weights
 
 
 @_attend.register_fake
 def _(patches: Tensor, hole: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(patches.dtype, torch.float32)
     return (
-        torch.empty_like(patches, dtype=dtype),
+        patches.new_empty(patches.shape, dtype=dtype)
+        if patches.is_cuda
+        else torch.empty_like(patches, dtype=dtype),
         torch.empty_like(hole, dtype=torch.int64),
         torch.empty_like(hole, dtype=dtype),
     )
@@ -96,7 +104,8 @@ def _attend_backward(
         grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
     )  # fmt: skip
     if kernels := triton_kernels(patches):
-        return torch.empty_like(patches).copy_(kernels.attend_backward(*arguments))
+        with torch.cuda.device(patches.device):
+            return torch.empty_like(patches).copy_(kernels.attend_backward(*arguments))
     with torch.autocast(patches.device.type, enabled=False):
         return propagate_backward_pytorch(*arguments)
 

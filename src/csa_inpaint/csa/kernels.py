@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from csa_inpaint.csa.search import rounding
+
 
 def attend(
     patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
@@ -30,14 +32,26 @@ def attend(
     block = triton.next_power_of_2(size)
     order, holes = _hole_order(hole)
     is_half = patches.dtype != torch.float32
-    rows = torch.empty_like(patches)
+    rows, queries = torch.empty_like(patches), patches.new_empty(batch, size, count)
     scale, length = rows.new_empty(2, batch, count, dtype=torch.float32)
     _scale_rows[(count, batch)](
-        patches, rows, scale, length, count, size, UNIT=not is_half, BLOCK=block
+        patches,
+        order,
+        holes,
+        rows,
+        queries,
+        scale,
+        length,
+        count,
+        size,
+        UNIT=not is_half,
+        BLOCK=block,
+        num_warps=_parallel_warps(block),
     )
     match = torch.arange(count, device=hole.device).repeat(batch, 1)
     _search[(triton.cdiv(count, SEARCH_TILE), batch)](
         rows,
+        queries,
         length,
         order,
         holes,
@@ -48,7 +62,7 @@ def attend(
         BLOCK_M=SEARCH_TILE,
         BLOCK_N=64,
         BLOCK_D=64 if is_half else 32,
-        TIE=4 * torch.finfo(torch.float32).eps,
+        TIE=TIE,
     )
     best = torch.empty_like(match)
     d_max, reach = scale.new_empty(2, batch, count)
@@ -58,7 +72,7 @@ def attend(
         length,
         order,
         holes,
-        linked.contiguous(),
+        linked,
         match,
         best,
         d_max,
@@ -68,14 +82,15 @@ def attend(
         COSINE=cosine,
         GUARDED=guarded,
         UNIT=not is_half,
+        TIE=TIE,
         BLOCK=block,
+        num_warps=_parallel_warps(block),
     )
     generated = patches.to(torch.float32, copy=True)
     weights = torch.zeros_like(scale)
     _recurrence[(batch,)](
         patches,
         rows,
-        scale.amax(1),
         order,
         holes,
         best,
@@ -108,7 +123,6 @@ def attend_backward(
 ) -> Tensor:
     """Triton form of the backward: slopes in parallel, the chain per sample, then a gather."""
     grad, patches, generated = (x.contiguous() for x in (grad, patches, generated))
-    hole = hole.contiguous()
     batch, count, size = patches.shape
     order, holes = _hole_order(hole)
     block = triton.next_power_of_2(size)
@@ -119,7 +133,7 @@ def attend_backward(
             generated,
             order,
             holes,
-            linked.contiguous(),
+            linked,
             match,
             slopes,
             slopes.stride(0),
@@ -127,7 +141,9 @@ def attend_backward(
             size,
             COSINE=cosine,
             GUARDED=guarded,
+            TIE=TIE,
             BLOCK=block,
+            num_warps=_parallel_warps(block),
         )
     flow = torch.empty_like(generated)
     at_weight = torch.zeros_like(weights)
@@ -146,6 +162,7 @@ def attend_backward(
         count,
         size,
         COSINE=cosine,
+        DETACH=detach_weights,
         BLOCK=block,
         STAGES=_stages(block),
         num_warps=_warps(block),
@@ -177,11 +194,14 @@ def attend_backward(
         count,
         size,
         COSINE=cosine,
+        DETACH=detach_weights,
         BLOCK=block,
+        num_warps=_parallel_warps(block),
     )
     return result
 
 
+TIE = rounding(torch.float32)
 SEARCH_TILE = 32  # hole patches per program: few, so that a single small map fills many programs
 
 
@@ -191,7 +211,12 @@ def _hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _warps(block: int) -> int:
-    return min(16, max(1, block // 256))
+    """For the recurrences: few, since a sum over several of them costs every step a barrier."""
+    return min(16, max(1, block // 512))
+
+
+def _parallel_warps(block: int) -> int:
+    return max(4, _warps(block))
 
 
 def _stages(block: int) -> int:
@@ -200,25 +225,44 @@ def _stages(block: int) -> int:
 
 
 @triton.jit
-def _scale_rows(patches, rows, scale, length, count, size, UNIT: tl.constexpr, BLOCK: tl.constexpr):
+def _scale_rows(
+    patches,
+    order,
+    holes,
+    rows,
+    queries,
+    scale,
+    length,
+    count,
+    size,
+    UNIT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """Scale one patch, and keep the scale and the length that is left.
 
-    ``UNIT`` divides the row by that length too.
+    ``UNIT`` divides the row by that length too. A hole patch becomes a column of ``queries`` (D, P)
+    as well, by hole order.
     """
-    row = tl.program_id(1).to(tl.int64) * count + tl.program_id(0)
+    sample = tl.program_id(1).to(tl.int64)
+    i = tl.program_id(0)
+    row = sample * count + tl.load(order + sample * count + i)
     d = tl.arange(0, BLOCK)
     x = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
     x, row_scale, row_length = _scaled(x)
     if UNIT:
         x = tl.div_rn(x, tl.zeros_like(x) + row_length)
-    tl.store(rows + row * size + d, x.to(rows.dtype.element_ty), mask=d < size)
+    x = x.to(rows.dtype.element_ty)
+    tl.store(rows + row * size + d, x, mask=d < size)
     tl.store(scale + row, row_scale)
     tl.store(length + row, row_length)
+    if i < tl.load(holes + sample):
+        tl.store(queries + (sample * size + d) * count + i, x, mask=d < size)
 
 
 @triton.jit
 def _search(
     rows,
+    queries,
     length,
     order,
     holes,
@@ -231,36 +275,46 @@ def _search(
     BLOCK_D: tl.constexpr,
     TIE: tl.constexpr,
 ):
-    """Best known patch of ``BLOCK_M`` hole patches of one sample."""
+    """Best known patch of ``BLOCK_M`` hole patches of one sample.
+
+    Keys are gathered as rows and queries read as columns: neighbours in shared memory then lie in
+    different banks on both sides of the product.
+    """
     sample = tl.program_id(1).to(tl.int64)
     hole_count = tl.load(holes + sample).to(tl.int32)
     start = tl.program_id(0) * BLOCK_M
     if start >= hole_count:
         return
     order += sample * count
+    length += sample * count
     rows += sample * count * size
+    queries += sample * count * size
     m = start + tl.arange(0, BLOCK_M)
     query = tl.load(order + m, mask=m < hole_count, other=0)
+    tie = tl.full((BLOCK_M,), TIE, tl.float32)
+    if not UNIT:  # then similarities are as many times larger as the query is longer
+        tie *= tl.load(length + query)
     best = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     best_index = tl.zeros((BLOCK_M,), tl.int64) + tl.load(order + hole_count)
     for n_start in range(hole_count, count, BLOCK_N):
         n = n_start + tl.arange(0, BLOCK_N)
         key = tl.load(order + n, mask=n < count, other=0)
-        similarity = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+        similarity = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
         for d_start in range(0, size, BLOCK_D):
             d = d_start + tl.arange(0, BLOCK_D)
-            q = tl.load(rows + query[:, None] * size + d[None, :], mask=d[None, :] < size, other=0)
-            k = tl.load(rows + key[None, :] * size + d[:, None], mask=d[:, None] < size, other=0)
-            similarity = tl.dot(q, k, similarity, input_precision="ieee")
+            k = tl.load(rows + key[:, None] * size + d[None, :], mask=d[None, :] < size, other=0)
+            inside = (d[:, None] < size) & (m[None, :] < count)
+            q = tl.load(queries + d[:, None] * count + m[None, :], mask=inside, other=0)
+            similarity = tl.dot(k, q, similarity, input_precision="ieee")
         if not UNIT:
-            key_length = tl.load(length + sample * count + key)
-            similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + key_length[None, :])
-        similarity = tl.where(n[None, :] < count, similarity, float("-inf"))
-        value = tl.max(similarity, 1)
+            key_length = tl.load(length + key)
+            similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + key_length[:, None])
+        similarity = tl.where(n[:, None] < count, similarity, float("-inf"))
+        value = tl.max(similarity, 0)
         # the first of equals, where rounding counts as equal, as in the PyTorch form
-        equal = similarity >= value[:, None] - TIE
-        position = tl.min(tl.where(equal, n[None, :], count - 1), 1)
-        better = value > best + TIE
+        equal = similarity >= (value - tie)[None, :]
+        position = tl.min(tl.where(equal, n[:, None], count - 1), 0)
+        better = value > best + tie
         best_index = tl.where(better, tl.load(order + position), best_index)
         best = tl.where(better, value, best)
     tl.store(match + sample * count + query, best_index, mask=m < hole_count)
@@ -283,9 +337,10 @@ def _similarity(
     COSINE: tl.constexpr,
     GUARDED: tl.constexpr,
     UNIT: tl.constexpr,
+    TIE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """What the recurrence needs of one hole patch, by hole order: its match and Dmax.
+    """What the recurrence needs of one hole patch, by hole order: its match, and Dmax.
 
     And ``reach``, by which its scaled row becomes its direction, zero where it is not linked.
     """
@@ -305,20 +360,20 @@ def _similarity(
     if not UNIT:
         inverse = 1 / tl.load(length + row)
         similarity = similarity * inverse / tl.load(length + key)
+    link = tl.load(linked + row)
+    if GUARDED:  # nothing known resembles it: it takes its match alone; NaN stays
+        link &= not (similarity <= TIE)
     if not COSINE:
         similarity *= tl.load(length + row) * tl.load(scale + row)
-    if GUARDED:
-        similarity = tl.maximum(similarity, 0)
     tl.store(best + first + i, best_index)
     tl.store(d_max + first + i, similarity)
-    tl.store(reach + first + i, tl.where(tl.load(linked + row), inverse, 0))
+    tl.store(reach + first + i, tl.where(link, inverse, 0))
 
 
 @triton.jit
 def _recurrence(
     patches,
     rows,
-    sample_scale,
     order,
     holes,
     best,
@@ -338,9 +393,6 @@ def _recurrence(
     hole_count = tl.load(holes + sample).to(tl.int32)
     first = sample * count
     d = tl.arange(0, BLOCK)
-    unscale = tl.full((), 1, tl.float32)
-    if COSINE:  # then the recurrence commutes with scaling, which keeps its squares in range
-        unscale = tl.load(sample_scale + sample)
     previous = tl.zeros((BLOCK,), tl.float32)
     for i in tl.range(0, hole_count, num_stages=STAGES):
         row = first + tl.load(order + first + i)
@@ -349,20 +401,20 @@ def _recurrence(
         to_unit = tl.load(reach + first + i)
         m = tl.load(rows + row * size + d, mask=d < size, other=0).to(tl.float32)
         k = tl.load(patches + key * size + d, mask=d < size, other=0).to(tl.float32)
-        k *= 1 / unscale
-        d_ad = to_unit * tl.sum(m * previous, 0)
+        k *= 0.25  # the difference of two patches stays in range
+        if COSINE:  # Dad / (Dad + Dmax), both sides times the length of m_{i-1}
+            scaled, _, scaled_length = _scaled(previous)
+            d_ad = to_unit * tl.sum(m * scaled, 0)
+            similarity *= scaled_length
+        else:
+            d_ad = to_unit * tl.sum(m * (4 * previous), 0)
         if GUARDED:
-            d_ad = tl.maximum(d_ad, 0)
-        if COSINE:  # both sides times ‖m_{i-1}‖; a zero patch has Dad = 0, and w = 0
-            similarity *= tl.sqrt(tl.maximum(tl.sum(previous * previous, 0), 2.0**-126))
-        total = d_ad + similarity
+            d_ad = tl.maximum(d_ad, 0.0, propagate_nan=tl.PropagateNan.ALL)
         link = to_unit > 0
-        if GUARDED:  # a zero sum falls back to the match
-            link &= total > 0
-        weight = tl.where(link, d_ad / tl.where(link, total, 1), 0)
+        weight = tl.where(link, d_ad / tl.where(link, d_ad + similarity, 1), 0)
         step = previous - k
         previous = tl.where(weight < 0.5, k + weight * step, previous - (1 - weight) * step)
-        tl.store(generated + row * size + d, previous * unscale, mask=d < size)
+        tl.store(generated + row * size + d, 4 * previous, mask=d < size)
         tl.store(weights + row, weight)
 
 
@@ -380,6 +432,7 @@ def _slopes(
     size,
     COSINE: tl.constexpr,
     GUARDED: tl.constexpr,
+    TIE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """Both similarities of one hole patch, the derivatives of its weight by them, and lengths.
@@ -404,21 +457,19 @@ def _slopes(
     m_unit, m_inverse = _unit(m)
     k_unit, k_inverse = _unit(k)
     y_unit, y_inverse = _unit(y)
+    cosine_ad, cosine_max = tl.sum(m_unit * y_unit, 0), tl.sum(m_unit * k_unit, 0)
     if COSINE:
-        d_ad = tl.sum(m_unit * y_unit, 0)
-        d_max = tl.sum(m_unit * k_unit, 0)
+        d_ad, d_max = cosine_ad, cosine_max
     else:
-        d_ad = tl.sum(m_unit * y, 0)
-        d_max = tl.sum(m * k_unit, 0)
+        d_ad, d_max = tl.sum(m_unit * y, 0), tl.sum(m * k_unit, 0)
+    falls = tl.full((), False, tl.int1)
     if GUARDED:
-        ad, most = tl.maximum(d_ad, 0), tl.maximum(d_max, 0)
-        total = ad + most
-        square = tl.where(total > 0, total * total, 1)
-        by_ad = tl.where((total > 0) & (d_ad >= 0), most / square, 0)
-        by_max = tl.where((total > 0) & (d_max >= 0), -ad / square, 0)
-    else:
-        square = (d_ad + d_max) * (d_ad + d_max)
-        by_ad, by_max = d_max / square, -d_ad / square
+        if cosine_max <= TIE:
+            return
+        falls = cosine_ad <= TIE
+        d_ad = tl.where(falls, 0, d_ad)
+    square = (d_ad + d_max) * (d_ad + d_max)
+    by_ad, by_max = tl.where(falls, 0, d_max / square), -d_ad / square
     tl.store(slopes + row, d_ad)
     tl.store(slopes + stride + row, d_max)
     tl.store(slopes + 2 * stride + row, by_ad)
@@ -444,6 +495,7 @@ def _chain(
     count,
     size,
     COSINE: tl.constexpr,
+    DETACH: tl.constexpr,
     BLOCK: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -459,23 +511,26 @@ def _chain(
     for step in tl.range(1, hole_count, num_stages=STAGES):
         row = first + tl.load(order + first + hole_count - step)
         before = first + tl.load(order + first + hole_count - step - 1)
-        best = first + tl.load(match + row)
         weight = tl.load(weights + row)
-        d_ad = tl.load(slopes + row)
-        by_ad = tl.load(slopes + 2 * stride + row)
-        m_inverse = tl.load(slopes + 4 * stride + row)
-        y_inverse = tl.load(slopes + 6 * stride + row)
-        m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
-        k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
-        y = tl.load(generated + before * size + d, mask=d < size, other=0)
         incoming = tl.load(grad + before * size + d, mask=d < size, other=0)
-        by_previous = by_ad * m * m_inverse
-        if COSINE:
-            by_previous = (by_previous - by_ad * d_ad * (y * y_inverse)) * y_inverse
-        s = tl.sum(g * (y - k), 0)
         tl.store(flow + row * size + d, g, mask=d < size)
-        tl.store(at_weight + row, s)
-        g = incoming + weight * g + s * by_previous
+        if DETACH:
+            g = incoming + weight * g
+        else:
+            best = first + tl.load(match + row)
+            d_ad = tl.load(slopes + row)
+            by_ad = tl.load(slopes + 2 * stride + row)
+            m_inverse = tl.load(slopes + 4 * stride + row)
+            y_inverse = tl.load(slopes + 6 * stride + row)
+            m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
+            k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
+            y = tl.load(generated + before * size + d, mask=d < size, other=0)
+            by_previous = by_ad * m * m_inverse
+            if COSINE:
+                by_previous = (by_previous - by_ad * d_ad * (y * y_inverse)) * y_inverse
+            s = tl.sum(g * (y - k), 0)
+            tl.store(at_weight + row, s)
+            g = incoming + weight * g + s * by_previous
     earliest = first + tl.load(order + first)
     tl.store(flow + earliest * size + d, g, mask=d < size)
 
@@ -499,6 +554,7 @@ def _collect(
     count,
     size,
     COSINE: tl.constexpr,
+    DETACH: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """The gradient of one patch, from its own role and from every patch it is the match of."""
@@ -507,24 +563,26 @@ def _collect(
     row = first + tl.program_id(0)
     d = tl.arange(0, BLOCK)
     x = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
+    total = tl.zeros((BLOCK,), tl.float32)
     if tl.load(hole + row):
-        y_row = first + tl.load(before + row)
-        best = first + tl.load(match + row)
-        y = tl.load(generated + y_row * size + d, mask=d < size, other=0)
-        k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
-        d_ad = tl.load(slopes + row)
-        d_max = tl.load(slopes + stride + row)
-        by_ad = tl.load(slopes + 2 * stride + row)
-        by_max = tl.load(slopes + 3 * stride + row)
-        inverse = tl.load(slopes + 4 * stride + row)
-        k_unit = k * tl.load(slopes + 5 * stride + row)
-        if COSINE:
-            y_unit = y * tl.load(slopes + 6 * stride + row)
-            along = (by_ad * d_ad + by_max * d_max) * (x * inverse)
-            by_original = inverse * (by_ad * y_unit + by_max * k_unit - along)
-        else:
-            by_original = by_ad * inverse * (y - d_ad * (x * inverse)) + by_max * k_unit
-        total = tl.load(at_weight + row) * by_original
+        if not DETACH:
+            y_row = first + tl.load(before + row)
+            best = first + tl.load(match + row)
+            y = tl.load(generated + y_row * size + d, mask=d < size, other=0)
+            k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
+            d_ad = tl.load(slopes + row)
+            d_max = tl.load(slopes + stride + row)
+            by_ad = tl.load(slopes + 2 * stride + row)
+            by_max = tl.load(slopes + 3 * stride + row)
+            inverse = tl.load(slopes + 4 * stride + row)
+            k_unit = k * tl.load(slopes + 5 * stride + row)
+            if COSINE:
+                y_unit = y * tl.load(slopes + 6 * stride + row)
+                along = (by_ad * d_ad + by_max * d_max) * (x * inverse)
+                by_original = inverse * (by_ad * y_unit + by_max * k_unit - along)
+            else:
+                by_original = by_ad * inverse * (y - d_ad * (x * inverse)) + by_max * k_unit
+            total = tl.load(at_weight + row) * by_original
     else:
         total = tl.load(grad + row * size + d, mask=d < size, other=0)
         user_base = sample * (count + 1) + tl.program_id(0)
@@ -532,14 +590,16 @@ def _collect(
             user = first + tl.load(users + first + j)
             if tl.load(hole + user):
                 g = tl.load(flow + user * size + d, mask=d < size, other=0)
-                m = tl.load(patches + user * size + d, mask=d < size, other=0).to(tl.float32)
-                d_max = tl.load(slopes + stride + user)
-                by_max = tl.load(slopes + 3 * stride + user)
-                inverse = tl.load(slopes + 5 * stride + user)
-                if COSINE:
-                    m *= tl.load(slopes + 4 * stride + user)
-                by_match = by_max * inverse * (m - d_max * (x * inverse))
-                total += (1 - tl.load(weights + user)) * g + tl.load(at_weight + user) * by_match
+                total += (1 - tl.load(weights + user)) * g
+                if not DETACH:
+                    m = tl.load(patches + user * size + d, mask=d < size, other=0).to(tl.float32)
+                    d_max = tl.load(slopes + stride + user)
+                    by_max = tl.load(slopes + 3 * stride + user)
+                    inverse = tl.load(slopes + 5 * stride + user)
+                    if COSINE:
+                        m *= tl.load(slopes + 4 * stride + user)
+                    by_match = by_max * inverse * (m - d_max * (x * inverse))
+                    total += tl.load(at_weight + user) * by_match
     tl.store(result + row * size + d, total.to(result.dtype.element_ty), mask=d < size)
 
 

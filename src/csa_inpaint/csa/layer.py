@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.autograd.forward_ad import unpack_dual
 
 from csa_inpaint.csa.attend import attend
-from csa_inpaint.csa.mask import reduce_mask
+from csa_inpaint.csa.mask import check_threshold, reduce_mask
 from csa_inpaint.csa.propagate import attention_matrix, links
 
 Similarity = Literal["cosine", "released"]
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class NonFiniteFeaturesError(ValueError):
@@ -38,9 +39,10 @@ class CSALayer(nn.Module):
         m_1 = m̄_1,    m_i = (Dad_i · m_{i-1} + Dmax_i · m̄_i) / (Dad_i + Dmax_i),
 
     where ``Dad_i`` is the cosine similarity of the original ``m_i`` with the patch generated just
-    before it. So every generated patch is a convex combination of known ones, and neighbours
-    agree with each other. Known positions pass through bit-identical, and so does a sample
-    without a hole or without a known patch. No parameters and no state.
+    before it; a patch that resembles no known one (``Dmax_i`` is zero to within rounding, or less)
+    is replaced by its match alone. So every generated patch is a convex combination of known ones,
+    and neighbours agree with each other. Known positions pass through bit-identical, and so does a
+    sample without a hole or without a known patch. No parameters and no state.
 
     Args:
         patch_size: side of the square patches.
@@ -51,9 +53,10 @@ class CSALayer(nn.Module):
             computes, with one side normalised only: ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and
             ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``.
         detach_weights: treat the blend weights as constants in the backward pass.
-        guarded: clamp both similarities at zero, and where both are zero take the best match
-            alone. Unguarded, as the authors' implementation is, opposite signs can make the
-            weights arbitrarily large. None guards the cosine and not the released similarity.
+        guarded: take negative similarities for zero, and the match alone where no known patch is
+            similar. Unguarded, as the authors' implementation is, opposite signs can make the
+            weights arbitrarily large, and a patch of zeros NaN. None guards the cosine and not the
+            released similarity.
         across_gaps: the patch before ``m_i`` is the last hole patch in raster order, whatever lies
             between. False takes the left neighbour only, and starts anew with ``m_i = m̄_i`` where
             that is known.
@@ -69,15 +72,17 @@ class CSALayer(nn.Module):
         - features: (B, C, H, W), floating point.
         - mask: (B, 1, h, w), above 0.5 in the hole; h, w equal to H, W or whole multiples.
         - returns (B, C, H, W) in the dtype, device and memory format of the features. With
-          ``return_attention``, also the attention (B, P, P) over the P patches in raster order:
-          row i holds what patch i takes from each known patch. It carries no gradient.
+          ``return_attention``, also the attention (B, P, P) over the P patches in raster order, in
+          float32 or float64: row i holds what patch i takes from each known patch, and is one at
+          itself where it is known or the sample passes through. It carries no gradient.
 
     Raises:
         ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
             and (``NonFiniteFeaturesError``) features that are not finite. The last is checked on
             the CPU outside compiled graphs only, since elsewhere it would wait for the device:
             there NaN stays NaN.
-        NotImplementedError: for forward-mode differentiation (``torch.func.jvp``).
+        NotImplementedError: for forward-mode differentiation (``torch.func.jvp``) outside compiled
+            graphs.
 
     Example:
         >>> features, mask = torch.randn(2, 64, 32, 32), torch.zeros(2, 1, 256, 256)
@@ -97,12 +102,15 @@ class CSALayer(nn.Module):
         across_gaps: bool = True,
     ) -> None:
         super().__init__()
-        if patch_size < 1 or stride < 1:
-            raise ValueError(
-                f"patch_size and stride must be at least 1, got {patch_size} and {stride}"
-            )
-        if not 0 <= threshold < 1:
-            raise ValueError(f"threshold must lie in [0, 1), got {threshold}")
+        for name, value in (("patch_size", patch_size), ("stride", stride)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        for name, flag in (("detach_weights", detach_weights), ("across_gaps", across_gaps)):
+            if type(flag) is not bool:
+                raise ValueError(f"{name} must be true or false, got {flag!r}")
+        if guarded is not None and type(guarded) is not bool:
+            raise ValueError(f"guarded must be true, false or None, got {guarded!r}")
+        check_threshold(threshold)
         if similarity not in get_args(Similarity):
             raise ValueError(
                 f"similarity must be one of {get_args(Similarity)}, got {similarity!r}"
@@ -168,10 +176,13 @@ class CSALayer(nn.Module):
         )
 
     def _check(self, features: Tensor, mask: Tensor) -> None:
-        if features.dim() != 4 or not features.is_floating_point():
+        for name, value in (("features", features), ("mask", mask)):
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
+        if features.dim() != 4 or features.dtype not in DTYPES or features.shape[1] == 0:
             raise ValueError(
                 f"features have shape {tuple(features.shape)} and dtype {features.dtype}, "
-                "expected floating point (B, C, H, W)"
+                f"expected (B, C, H, W) of {', '.join(str(dtype) for dtype in DTYPES)}"
             )
         if mask.dim() != 4 or mask.shape[0] != features.shape[0] or mask.shape[1] != 1:
             raise ValueError(
@@ -234,8 +245,11 @@ def fold(
     """
     if size == stride == 1:
         output = patches.mT.reshape(features.shape)
+        in_place = output.dtype == features.dtype and output.stride() == features.stride()
         # The backward pass keeps the patches: whoever changes the output in place gets a copy.
-        return output.to(features.dtype, copy=output.requires_grad)
+        if in_place and not output.requires_grad:
+            return output
+        return torch.empty_like(features).copy_(output)  # in the features' memory format
     height, width = features.shape[2:]
     padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
     # a power of two that keeps the sum of overlapping patches in range

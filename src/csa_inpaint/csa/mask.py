@@ -9,12 +9,12 @@ def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) 
 
     Follows the stride-2 convolutions of the encoder, as the authors' implementation does: each
     halving is a 4×4 mean filter with stride 2 and padding 1, its zero padding counted in the
-    mean; a cell is hole where the last mean lies strictly above the threshold. Other whole ratios
-    take the hole's share of each cell's area instead. A mask of this size already is only made
-    binary.
+    mean; a cell is hole where the last mean lies strictly above the threshold. Other whole ratios,
+    and different ones along the two axes, take the hole's share of each cell's area instead. A mask
+    of this size already is only made binary.
 
     Args:
-        mask: above 0.5 in the hole, of any dtype.
+        mask: above 0.5 in the hole, of any dtype; NaN counts as known.
         size: height and width of the feature map.
         threshold: share of hole above which a cell becomes hole.
 
@@ -23,11 +23,15 @@ def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) 
         - returns (B, 1, H, W), 0 or 1 in the dtype of the mask.
 
     Raises:
-        ValueError: for a mask of another rank or channel count, or a size that does not divide it.
+        ValueError: for a mask of another rank or channel count, a size that does not divide it,
+            or a threshold outside [0, 1).
     """
-    if mask.dim() != 4 or mask.shape[1] != 1:
+    if mask.dim() != 4 or mask.shape[1] != 1 or 0 in mask.shape[2:]:
         raise ValueError(f"mask has shape {tuple(mask.shape)}, expected (B, 1, h, w)")
+    check_threshold(threshold)
     height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"a mask cannot be reduced to the size {size}")
     if mask.shape[2] % height or mask.shape[3] % width:
         raise ValueError(
             f"mask has size {tuple(mask.shape[2:])}, which is no whole multiple of the feature "
@@ -47,3 +51,8 @@ def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) 
     else:
         share = F.avg_pool2d(share, kernel_size=ratio)
     return (share > threshold).to(mask.dtype)
+
+
+def check_threshold(threshold: float) -> None:
+    if not 0 <= threshold < 1:
+        raise ValueError(f"threshold must lie in [0, 1), got {threshold}")

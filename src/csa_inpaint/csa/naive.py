@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csa_inpaint.csa.mask import reduce_mask
+from csa_inpaint.csa.search import rounding
 
 
 def naive_csa(
@@ -70,7 +71,8 @@ def _inpaint(
         if not is_h:
             continue
         similarities = known_unit @ _unit(patch)
-        best = int(similarities.argmax())
+        equals = similarities >= similarities.max() - rounding(patch.dtype)
+        best = int(equals.nonzero()[0])
         match = known[best]
         if previous is None:
             generated = match
@@ -82,10 +84,11 @@ def _inpaint(
                 d_max = patch @ known_unit[best]
                 d_ad = _unit(patch) @ previous
             if guarded:
-                d_max, d_ad = d_max.clamp(min=0), d_ad.clamp(min=0)
+                cosine_ad = _unit(patch) @ _unit(previous)
+                d_ad = torch.where(cosine_ad > rounding(patch.dtype), d_ad, 0)
             if detach_weights:
                 d_max, d_ad = d_max.detach(), d_ad.detach()
-            if guarded and d_ad + d_max == 0:
+            if guarded and similarities[best] <= rounding(patch.dtype):
                 generated = match
             else:
                 # paper, Eq. 3: the previous generated patch and the match, by their similarity

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csa_inpaint.csa.search import in_range, normalize_, take_columns
+from csa_inpaint.csa.search import in_range, normalize_, rounding, take_columns
 
 
 def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
@@ -53,24 +53,23 @@ def propagate_pytorch(
 
     matched = _rows(patches, match.gather(1, order))  # (K, B, D)
     norm_matched = torch.linalg.vecdot(matched, matched)[..., None].sqrt_()
-    scale = None
-    if in_range(norm_matched).all():
+    # Powers of two round nothing: a sample gets the same values whichever way its batch goes.
+    ordinary = bool(in_range(norm_matched).all())
+    rescaled = cosine and not ordinary
+    if ordinary:
         d_max = torch.linalg.vecdot(unit, matched)[..., None] / norm_matched  # (K, B, 1)
     else:
-        unit_matched = matched.clone()
-        normalize_(unit_matched, dim=2)
-        d_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
-        if cosine:
-            # The recurrence commutes with scaling: keep its squares in range, a power of two per
-            # sample so that nothing is rounded.
-            scale = _power_of_two(matched.abs().amax(dim=(0, 2), keepdim=True))
-            matched = matched / scale
+        rows = matched / _power_of_two(matched.abs().amax(2, keepdim=True))
+        length = torch.linalg.vecdot(rows, rows)[..., None].sqrt_()
+        d_max = torch.linalg.vecdot(unit, rows)[..., None] / torch.where(length > 0, length, 1)
+    if rescaled:
+        matched *= 0.25  # the difference of two patches stays in range
+    link = linked.gather(1, order).T[..., None]
+    if guarded:  # nothing known resembles it: it takes its match alone; NaN stays
+        link = link & ~(d_max <= rounding(dtype))
     if not cosine:
         d_max *= norm
-    if guarded:
-        d_max.clamp_(min=0)
     # A patch that is not linked sees nothing of the one before: Dad = 0, and w = 0 / Dmax.
-    link = linked.gather(1, order).T[..., None]
     unit *= link
     d_max = torch.where(link, d_max, 1)
 
@@ -82,25 +81,27 @@ def propagate_pytorch(
     d_ad, total = inner[:, :1], inner[:, 1:]
     blend = torch.zeros_like(d_max)
     smallest = torch.finfo(dtype).tiny
+    last = matched[0]
     steps = zip(*(each[1:].unbind(0) for each in (unit, matched, d_max, blend)), strict=True)
     for direction, best, similarity, weight in steps:
         current.copy_(direction)
+        if rescaled:  # the recurrence commutes with scaling
+            torch.div(last, _power_of_two(last.abs().amax(1, keepdim=True)), out=previous)
+        else:
+            previous.copy_(last)
         torch.mul(pair, wide_previous, out=product)
         torch.sum(product, 2, out=inner)  # ⟨m_i, m_{i-1}⟩ / ‖m_i‖ and ‖m_{i-1}‖²
         if guarded:
             d_ad.clamp_(min=0)
-        elif cosine:  # Dad is zero after a zero patch, and so is w, not 0 / 0
-            total.clamp_(min=smallest)
         if cosine:  # Dad / (Dad + Dmax), both sides times ‖m_{i-1}‖
+            total.clamp_(min=smallest)  # Dad is zero after a zero patch, and so is w, not 0 / 0
             torch.addcmul(d_ad, similarity, total.sqrt_(), out=total)
         else:
             torch.add(d_ad, similarity, out=total)
-        if guarded:  # 0 / tiny is the fallback to the match
-            total.clamp_(min=smallest)
         torch.div(d_ad, total, out=weight)
-        previous.copy_(torch.lerp(best, previous, weight, out=best))
+        last = torch.lerp(best, last, weight, out=best)
 
-    _scatter(generated, order, valid, matched if scale is None else matched * scale)
+    _scatter(generated, order, valid, matched * 4 if rescaled else matched)
     weights.scatter_(1, order, blend[..., 0].T * valid)
     return generated, weights
 
@@ -140,15 +141,24 @@ def propagate_backward_pytorch(
     unit, unit_matched = _rows(patches, order), matched.clone()
     norm, norm_matched = normalize_(unit, dim=2), normalize_(unit_matched, dim=2)
     link = linked.gather(1, order).T[..., None]
-    unit *= link  # the weight of a patch that is not linked depends on nothing
     cosine_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
+    if guarded:
+        link = link & ~(cosine_max <= rounding(unit.dtype))
+    unit *= link  # the weight of a patch that is not linked depends on nothing
+    unit_previous = previous.clone()
+    norm_previous = normalize_(unit_previous, dim=2)
+    cosine_ad = torch.linalg.vecdot(unit, unit_previous)[..., None]
     if cosine:
-        unit_previous = previous.clone()
-        norm_previous = normalize_(unit_previous, dim=2)
-        d_ad, d_max = torch.linalg.vecdot(unit, unit_previous)[..., None], cosine_max
+        d_ad, d_max = cosine_ad, cosine_max
     else:
         d_ad, d_max = torch.linalg.vecdot(unit, previous)[..., None], cosine_max * norm
-    by_ad, by_max = _weight_slopes(d_ad, d_max, link, guarded)
+    rising = link
+    if guarded:
+        rising = link & ~(cosine_ad <= rounding(unit.dtype))
+        d_ad = torch.where(rising, d_ad, 0)
+    # derivatives of Dad / (Dad + Dmax)
+    square = torch.where(link, (d_ad + d_max).square(), 1)
+    by_ad, by_max = torch.where(rising, d_max / square, 0), torch.where(link, -d_ad / square, 0)
     if cosine:
         by_previous = (by_ad * _inverse(norm_previous)) * (unit - d_ad * unit_previous)
         by_original = _inverse(norm) * (
@@ -177,22 +187,6 @@ def propagate_backward_pytorch(
             (order, slope * by_original),
         ],
     )
-
-
-def _weight_slopes(
-    d_ad: Tensor, d_max: Tensor, link: Tensor, guarded: bool
-) -> tuple[Tensor, Tensor]:
-    """Derivatives of ``Dad / (Dad + Dmax)`` by Dad and by Dmax, zero where there is no link."""
-    if guarded:
-        above_ad, above_max = d_ad >= 0, d_max >= 0
-        d_ad, d_max = d_ad.clamp(min=0), d_max.clamp(min=0)
-        link = link & (d_ad + d_max > 0)
-        square = torch.where(link, (d_ad + d_max).square(), 1)
-        by_ad = torch.where(link & above_ad, d_max / square, 0)
-        by_max = torch.where(link & above_max, -d_ad / square, 0)
-        return by_ad, by_max
-    square = torch.where(link, (d_ad + d_max).square(), 1)
-    return torch.where(link, d_max / square, 0), torch.where(link, -d_ad / square, 0)
 
 
 def attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
@@ -228,7 +222,7 @@ def hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns the indices (B, K) and which of them are hole patches; the others are known ones.
     """
-    count = int(hole.sum(1).max())
+    count = int(hole.sum(1).amax()) if len(hole) else 0
     order = (~hole).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
     return order, hole.gather(1, order)
 

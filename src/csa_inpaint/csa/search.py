@@ -19,9 +19,8 @@ def search_pytorch(patches: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tenso
           in raster order, zero beyond a sample's last.
     """
     dtype = torch.promote_types(patches.dtype, torch.float32)
-    tie = 4 * torch.finfo(dtype).eps
     match = torch.arange(hole.shape[1], device=hole.device).repeat(hole.shape[0], 1)
-    most = int(hole.sum(1).max())
+    most = int(hole.sum(1).amax()) if len(hole) else 0
     unit = patches.new_zeros(most, len(patches), patches.shape[2], dtype=dtype)
     norm = unit.new_zeros(most, len(patches), 1)
     for sample, (columns, is_hole, index) in enumerate(zip(patches.mT, hole, match, strict=True)):
@@ -33,17 +32,43 @@ def search_pytorch(patches: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tenso
         unit[: len(queries), sample] = query.T
         keys = take_columns(columns, known).to(dtype)  # (D, N)
         normalize_(keys, dim=0)
-        position = torch.arange(len(known), dtype=torch.int32, device=hole.device)[:, None]
         size = max(1, BLOCK // len(known))
         for part, directions in zip(
             queries.split(size), torch.split(query, size, dim=1), strict=True
         ):
-            similarity = keys.T @ directions  # (N, K), the faster way round
-            # The first of equals, where rounding counts as equal: a matrix product may round two
-            # copies of one patch differently, depending on how it tiles its columns.
-            equal = similarity >= similarity.amax(0) - tie
-            index[part] = known[torch.where(equal, position, position[-1]).amin(0).long()]
+            index[part] = known[_first_of_best(keys, directions)]
     return match, unit, norm
+
+
+def _first_of_best(keys: Tensor, queries: Tensor) -> Tensor:
+    """The first of each query's most similar keys; (D, N) and (D, K), of length one → (K,).
+
+    A matrix product may round two copies of one key differently, by more than ``rounding`` allows,
+    depending on how it tiles its columns. Candidates that only that can explain are compared again,
+    each by a sum of its own.
+    """
+    similarity = keys.T @ queries  # (N, K), the faster way round
+    best = similarity.amax(0)
+    tie = rounding(keys.dtype)
+    first = _first(similarity >= best - tie * len(keys) ** 0.5)
+    unsure = (similarity.gather(0, first[None])[0] < best - tie).nonzero()[:, 0]
+    if len(unsure):
+        candidate, surely = first[unsure], _first(similarity[:, unsure] >= best[unsure] - tie)
+        rows = queries.T[unsure]
+        its, largest = (torch.linalg.vecdot(keys.T[i], rows) for i in (candidate, surely))
+        first[unsure] = torch.where(its >= largest - tie, candidate, surely)
+    return first
+
+
+def _first(chosen: Tensor) -> Tensor:
+    """Index of the first true value of each column, the last where there is none."""
+    position = torch.arange(len(chosen), dtype=torch.int32, device=chosen.device)[:, None]
+    return torch.where(chosen, position, position[-1]).amin(0).long()
+
+
+def rounding(dtype: torch.dtype) -> float:
+    """How far apart cosine similarities may be and still count as equal, or from zero, as zero."""
+    return 4 * torch.finfo(dtype).eps
 
 
 def take_columns(columns: Tensor, index: Tensor) -> Tensor:
