@@ -1,6 +1,6 @@
 """Speed and memory of the CSA layer, against the paper's loop and the bare similarity product.
 
-    python benchmarks/csa_layer.py            # CPU, about ten minutes on two cores
+    python benchmarks/csa_layer.py            # CPU, about a minute on two cores
     python benchmarks/csa_layer.py --gpu      # a CUDA device, after a check of the kernels
     python benchmarks/csa_layer.py --quick    # orientation: few repetitions, small sweeps
 
