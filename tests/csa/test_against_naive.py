@@ -126,3 +126,29 @@ def test_magnitudes_may_lie_far_apart(ratio: float, dtype: torch.dtype) -> None:
     output = CSALayer()(x, mask).double()
     error = (output - expected).abs() / expected.abs().amax(1, keepdim=True)
     assert error.max() < 4 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+def test_what_is_not_finite_ends_with_its_run(similarity: str) -> None:
+    x, mask = features(3, 1, 4, 3, 8).abs() + 0.1, torch.zeros(1, 1, 3, 8)
+    mask[:, :, ::2, 2:5] = 1
+    x[:, :, 0, 3] = 0  # nothing to weigh by: 0 / 0 without the guard
+    options = {"similarity": similarity, "guarded": False, "across_gaps": False}
+    output = CSALayer(**options)(x, mask)
+    assert output[:, :, 0].isnan().any()
+    assert output[:, :, 1:].isfinite().all()
+    torch.testing.assert_close(output, naive_csa(x, mask, **options), equal_nan=True)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "released"])
+def test_layer_equals_naive_where_similarities_are_as_small_as_rounding(similarity: str) -> None:
+    tiny = 3 * torch.finfo(torch.float64).eps
+    for scale, share in ((1.0, 1e-14), (1e6, 0.5)):
+        known = torch.tensor([-tiny, share, (1 - share**2) ** 0.5], dtype=torch.float64)
+        first = torch.tensor([scale, 0, 0], dtype=torch.float64)
+        hole = torch.tensor([tiny, 1, 0], dtype=torch.float64)
+        x = torch.stack([first, first, hole, known], 1).view(1, 3, 1, 4)
+        mask = torch.tensor([0.0, 1, 1, 0]).view(1, 1, 1, 4)
+        options = {"similarity": similarity, "guarded": True}
+        expected = naive_csa(x, mask, **options)
+        torch.testing.assert_close(CSALayer(**options)(x, mask), expected, rtol=0.1, atol=1e-9)

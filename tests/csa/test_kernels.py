@@ -129,16 +129,17 @@ def test_kernels_are_right_at_the_limits(dtype: torch.dtype, kind: str) -> None:
 
 @on_device
 @pytest.mark.parametrize("magnitude", [1e-25, 1e25])
-def test_gradient_is_right_where_squares_leave_float32(magnitude: float) -> None:
+@pytest.mark.parametrize("cosine", [True, False])
+def test_gradient_is_right_where_squares_leave_float32(magnitude: float, cosine: bool) -> None:
     from csa_inpaint.csa import kernels
 
     patches, hole = case(torch.float32, 9)
     patches *= magnitude
     linked = links(hole, 8, across_gaps=True)
-    generated, match, weights = attend_pytorch(patches, hole, linked, True, True)
+    generated, match, weights = attend_pytorch(patches, hole, linked, cosine, True)
     saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
-    wanted = propagate_backward_pytorch(*saved, True, True, False)
-    gradient = kernels.attend_backward(*saved, True, True, False)
+    wanted = propagate_backward_pytorch(*saved, cosine, True, False)
+    gradient = kernels.attend_backward(*saved, cosine, True, False)
     torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-5)
 
 
@@ -203,6 +204,22 @@ def test_multiples_of_one_patch_are_equals(dtype: torch.dtype) -> None:
     hole = torch.arange(40, device=DEVICE)[None] >= 30
     _, match, _ = kernels.attend(patches, hole, links(hole, 8, True), True, True)
     assert (match[hole] == 10).all()
+
+
+@on_device
+@pytest.mark.parametrize("cosine", [True, False])
+def test_kernels_end_what_is_not_finite_with_its_run(cosine: bool) -> None:
+    from csa_inpaint.csa import kernels
+
+    patches, hole = case(torch.float32, 9, "positive")
+    hole[:] = (torch.arange(40, device=DEVICE) % 8 > 1) & (torch.arange(40, device=DEVICE) % 8 < 5)
+    patches[:, 3] = 0
+    linked = links(hole, 8, across_gaps=False)
+    expected = attend_pytorch(patches, hole, linked, cosine, False)
+    values = kernels.attend(patches, hole, linked, cosine, False)
+    assert values[0].isnan().any()
+    for value, wanted in zip(values, expected, strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
 @on_device

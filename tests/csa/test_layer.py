@@ -205,6 +205,41 @@ def test_patches_that_differ_by_more_than_rounding_do_not_tie() -> None:
     assert found.match.tolist() == [[0, 1, 1]]
 
 
+def test_copy_behind_a_slightly_worse_patch_is_found_first() -> None:
+    for size in (2048, 4608):
+        query, noise = random_features(2, size).double()
+        noise -= (noise @ query) / (query @ query) * query
+        worse = query + 2e-3 * noise * (query.norm() / noise.norm())  # cosine similarity 1 - 2e-6
+        x = torch.stack([worse, *[query] * 20], 1).view(1, size, 1, 21).float()
+        hole = torch.arange(21).view(1, 1, 1, 21) > 15
+        found = CSALayer().attend(x, hole)
+        assert (found.match[found.hole] == 1).all()
+
+
+@pytest.mark.parametrize("patch_size", [1, 3])
+def test_nan_known_patch_is_no_match_in_a_compiled_graph(patch_size: int) -> None:
+    x, mask = random_features(1, 4, 8, 8), center_hole()
+    x[..., 0, 0] = float("nan")
+    output = torch.compile(CSALayer(patch_size), backend="eager")(x, mask)
+    assert output[..., 1:, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("height", [6, 8])
+def test_gradient_without_a_hole_has_the_layout_that_graphs_expect(height: int) -> None:
+    x = random_features(2, 4, height, 8).requires_grad_()
+    convolution = torch.nn.Conv2d(4, 4, 3, padding=1).to(memory_format=torch.channels_last)
+
+    def loss(features: Tensor, mask: Tensor) -> Tensor:
+        filled = CSALayer()(features.exp(), mask).contiguous(memory_format=torch.channels_last)
+        output: Tensor = convolution(filled).square().sum()
+        return output
+
+    compiled = torch.compile(loss, fullgraph=True, backend="inductor")
+    (gradient,) = torch.autograd.grad(compiled(x, torch.zeros(2, 1, height, 8)), x)
+    (expected,) = torch.autograd.grad(loss(x, torch.zeros(2, 1, height, 8)), x)
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_threshold_is_that_of_the_paper() -> None:
     mask = (torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(3)) < 0.4).float()
     features = random_features(1, 4, 16, 16)

@@ -27,7 +27,7 @@ def attend(
     Args:
         linked: the hole patches that follow on the hole patch before them; see ``links``.
         cosine: both similarities are cosines; otherwise the released ones, see ``CSALayer``.
-        guarded: clamp both at zero, and take w_i = 0 where both are.
+        guarded: clamp both at zero, and take w_i = 0 where Dmax_i is zero to within rounding.
         detach_weights: treat the weights as constants in the backward pass.
 
     Shape:
@@ -139,9 +139,12 @@ _attend.register_autograd(_backward, setup_context=_save)
 def triton_kernels(patches: Tensor) -> ModuleType | None:
     """The module of Triton kernels where they apply; where not, the PyTorch forms do the work.
 
-    A float64 patch, or one of more numbers than a program can keep on chip, goes to PyTorch.
+    A float64 patch, or one of more numbers than a program can keep on chip, goes to PyTorch, and so
+    does a map of more than 32-bit offsets reach.
     """
-    if not patches.is_cuda or patches.dtype == torch.float64 or patches.shape[2] > 16384:
+    _, count, size = patches.shape
+    too_large = size > 16384 or count * size >= 2**31
+    if not patches.is_cuda or patches.dtype == torch.float64 or too_large:
         return None
     if find_spec("triton") is None:
         return None

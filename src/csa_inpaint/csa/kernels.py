@@ -2,10 +2,11 @@
 
 Nothing here waits for the device: the hole patches of each sample are put first by a stable sort,
 and the kernels read their count. Nothing adds atomically, so results are deterministic. The two
-recurrences run one program per sample, whose loads are issued two steps ahead.
+recurrences run one program per sample, whose loads are issued two steps ahead (patches of up to
+2048 numbers).
 
-Rows of patches are scaled by powers of two before they are squared, which rounds nothing and keeps
-every finite input finite.
+Rows of patches are scaled by powers of two before they are squared, which keeps every finite input
+finite and rounds nothing, but what is too small beside the row's largest entry to matter.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, misc"
@@ -412,6 +413,7 @@ def _recurrence(
             d_ad = tl.maximum(d_ad, 0.0, propagate_nan=tl.PropagateNan.ALL)
         link = to_unit > 0
         weight = tl.where(link, d_ad / tl.where(link, d_ad + similarity, 1), 0)
+        previous = tl.where(link, previous, k)  # what is not finite ends with its run
         step = previous - k
         previous = tl.where(weight < 0.5, k + weight * step, previous - (1 - weight) * step)
         tl.store(generated + row * size + d, 4 * previous, mask=d < size)
@@ -462,14 +464,14 @@ def _slopes(
         d_ad, d_max = cosine_ad, cosine_max
     else:
         d_ad, d_max = tl.sum(m_unit * y, 0), tl.sum(m * k_unit, 0)
-    falls = tl.full((), False, tl.int1)
+    rises = tl.full((), True, tl.int1)
     if GUARDED:
         if cosine_max <= TIE:
             return
-        falls = cosine_ad <= TIE
-        d_ad = tl.where(falls, 0, d_ad)
-    square = (d_ad + d_max) * (d_ad + d_max)
-    by_ad, by_max = tl.where(falls, 0, d_max / square), -d_ad / square
+        rises = not (cosine_ad <= TIE)
+        d_ad = tl.maximum(d_ad, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    total = d_ad + d_max
+    by_ad, by_max = tl.where(rises, d_max / total / total, 0), -d_ad / total / total
     tl.store(slopes + row, d_ad)
     tl.store(slopes + stride + row, d_max)
     tl.store(slopes + 2 * stride + row, by_ad)
@@ -525,9 +527,9 @@ def _chain(
             m = tl.load(patches + row * size + d, mask=d < size, other=0).to(tl.float32)
             k = tl.load(patches + best * size + d, mask=d < size, other=0).to(tl.float32)
             y = tl.load(generated + before * size + d, mask=d < size, other=0)
-            by_previous = by_ad * m * m_inverse
+            by_previous = by_ad * (m * m_inverse)
             if COSINE:
-                by_previous = (by_previous - by_ad * d_ad * (y * y_inverse)) * y_inverse
+                by_previous = by_ad * (m * m_inverse - d_ad * (y * y_inverse)) * y_inverse
             s = tl.sum(g * (y - k), 0)
             tl.store(at_weight + row, s)
             g = incoming + weight * g + s * by_previous
@@ -581,7 +583,7 @@ def _collect(
                 along = (by_ad * d_ad + by_max * d_max) * (x * inverse)
                 by_original = inverse * (by_ad * y_unit + by_max * k_unit - along)
             else:
-                by_original = by_ad * inverse * (y - d_ad * (x * inverse)) + by_max * k_unit
+                by_original = by_ad * (inverse * (y - d_ad * (x * inverse))) + by_max * k_unit
             total = tl.load(at_weight + row) * by_original
     else:
         total = tl.load(grad + row * size + d, mask=d < size, other=0)
@@ -598,7 +600,7 @@ def _collect(
                     inverse = tl.load(slopes + 5 * stride + user)
                     if COSINE:
                         m *= tl.load(slopes + 4 * stride + user)
-                    by_match = by_max * inverse * (m - d_max * (x * inverse))
+                    by_match = by_max * (inverse * (m - d_max * (x * inverse)))
                     total += tl.load(at_weight + user) * by_match
     tl.store(result + row * size + d, total.to(result.dtype.element_ty), mask=d < size)
 
@@ -607,12 +609,12 @@ def _collect(
 def _scaled(x):
     """Divide x by a power of two next to its largest entry; the scale, and the length then.
 
-    That length is one for zero, and never far from one: its square stays in range.
+    That length is one for zero; no square leaves the range.
     """
     largest = tl.minimum(tl.maximum(tl.max(tl.abs(x), 0), 2.0**-125), 2.0**126)
-    # the bits of the exponent alone
-    scale = (largest.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
-    x *= 1 / scale
+    exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000
+    scale = exponent.to(tl.float32, bitcast=True)
+    x *= (0x7F000000 - exponent).to(tl.float32, bitcast=True)  # 1 / scale, exactly
     length = tl.sqrt_rn(tl.sum(x * x, 0))
     return x, scale, tl.where(length > 0, length, 1)
 

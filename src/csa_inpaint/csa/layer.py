@@ -80,7 +80,8 @@ class CSALayer(nn.Module):
         ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
             and (``NonFiniteFeaturesError``) features that are not finite. The last is checked on
             the CPU outside compiled graphs only, since elsewhere it would wait for the device:
-            there NaN stays NaN.
+            there NaN known positions stay, and NaN in the hole spreads to the hole patches that
+            follow.
         NotImplementedError: for forward-mode differentiation (``torch.func.jvp``) outside compiled
             graphs.
 

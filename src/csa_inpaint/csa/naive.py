@@ -85,7 +85,8 @@ def _inpaint(
                 d_ad = _unit(patch) @ previous
             if guarded:
                 cosine_ad = _unit(patch) @ _unit(previous)
-                d_ad = torch.where(cosine_ad > rounding(patch.dtype), d_ad, 0)
+                at_least_zero = d_ad.detach().clamp(min=0)  # has no slope
+                d_ad = torch.where(cosine_ad > rounding(patch.dtype), d_ad, at_least_zero)
             if detach_weights:
                 d_max, d_ad = d_max.detach(), d_ad.detach()
             if guarded and similarities[best] <= rounding(patch.dtype):

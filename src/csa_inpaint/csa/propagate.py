@@ -82,8 +82,9 @@ def propagate_pytorch(
     blend = torch.zeros_like(d_max)
     smallest = torch.finfo(dtype).tiny
     last = matched[0]
-    steps = zip(*(each[1:].unbind(0) for each in (unit, matched, d_max, blend)), strict=True)
-    for direction, best, similarity, weight in steps:
+    alone = ~link
+    steps = zip(*(each[1:].unbind(0) for each in (unit, matched, d_max, blend, alone)), strict=True)
+    for direction, best, similarity, weight, starts in steps:
         current.copy_(direction)
         if rescaled:  # the recurrence commutes with scaling
             torch.div(last, _power_of_two(last.abs().amax(1, keepdim=True)), out=previous)
@@ -99,6 +100,9 @@ def propagate_pytorch(
         else:
             torch.add(d_ad, similarity, out=total)
         torch.div(d_ad, total, out=weight)
+        if not guarded:  # what is not finite ends with its run
+            weight.masked_fill_(starts, 0)
+            last = torch.where(starts, best, last)
         last = torch.lerp(best, last, weight, out=best)
 
     _scatter(generated, order, valid, matched * 4 if rescaled else matched)
@@ -125,7 +129,7 @@ def propagate_backward_pytorch(
     """
     order, valid = hole_order(hole)
     if order.shape[1] == 0:
-        return grad.to(patches.dtype, copy=True)
+        return torch.empty_like(patches).copy_(grad)
     best = match.gather(1, order)
     matched = _rows(patches, best)  # (K, B, D)
     weight = weights.gather(1, order).T[..., None]  # (K, B, 1)
@@ -155,20 +159,21 @@ def propagate_backward_pytorch(
     rising = link
     if guarded:
         rising = link & ~(cosine_ad <= rounding(unit.dtype))
-        d_ad = torch.where(rising, d_ad, 0)
+        d_ad = d_ad.clamp(min=0)
     # derivatives of Dad / (Dad + Dmax)
-    square = torch.where(link, (d_ad + d_max).square(), 1)
-    by_ad, by_max = torch.where(rising, d_max / square, 0), torch.where(link, -d_ad / square, 0)
+    total = torch.where(link, d_ad + d_max, 1)
+    by_ad = torch.where(rising, d_max / total / total, 0)
+    by_max = torch.where(link, -d_ad / total / total, 0)
     if cosine:
-        by_previous = (by_ad * _inverse(norm_previous)) * (unit - d_ad * unit_previous)
+        by_previous = by_ad * (_inverse(norm_previous) * (unit - d_ad * unit_previous))
         by_original = _inverse(norm) * (
             by_ad * unit_previous + by_max * unit_matched - (by_ad * d_ad + by_max * d_max) * unit
         )
-        by_matched = (by_max * _inverse(norm_matched)) * (unit - cosine_max * unit_matched)
+        by_matched = by_max * (_inverse(norm_matched) * (unit - cosine_max * unit_matched))
     else:
         by_previous = by_ad * unit
-        by_original = by_ad * _inverse(norm) * (previous - d_ad * unit) + by_max * unit_matched
-        by_matched = by_max * norm * _inverse(norm_matched) * (unit - cosine_max * unit_matched)
+        by_original = by_ad * (_inverse(norm) * (previous - d_ad * unit)) + by_max * unit_matched
+        by_matched = by_max * (norm * _inverse(norm_matched)) * (unit - cosine_max * unit_matched)
 
     slope = torch.zeros_like(weight)
     difference = previous - matched

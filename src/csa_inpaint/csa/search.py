@@ -49,14 +49,20 @@ def _first_of_best(keys: Tensor, queries: Tensor) -> Tensor:
     """
     similarity = keys.T @ queries  # (N, K), the faster way round
     best = similarity.amax(0)
+    if best.isnan().any():  # a key that is not a number is like no query
+        best = similarity.nan_to_num_(nan=-torch.inf).amax(0)
     tie = rounding(keys.dtype)
-    first = _first(similarity >= best - tie * len(keys) ** 0.5)
+    almost = best - tie * len(keys) ** 0.5
+    first = _first(similarity >= almost)
     unsure = (similarity.gather(0, first[None])[0] < best - tie).nonzero()[:, 0]
-    if len(unsure):
-        candidate, surely = first[unsure], _first(similarity[:, unsure] >= best[unsure] - tie)
+    while len(unsure):
         rows = queries.T[unsure]
-        its, largest = (torch.linalg.vecdot(keys.T[i], rows) for i in (candidate, surely))
-        first[unsure] = torch.where(its >= largest - tie, candidate, surely)
+        candidate, top = first[unsure], similarity[:, unsure].argmax(0)
+        its, largest = (torch.linalg.vecdot(keys.T[i], rows) for i in (candidate, top))
+        worse = its < largest - tie
+        unsure = unsure[worse]
+        similarity[candidate[worse], unsure] = -torch.inf
+        first[unsure] = _first(similarity[:, unsure] >= almost[unsure])
     return first
 
 
