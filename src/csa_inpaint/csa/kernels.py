@@ -312,7 +312,8 @@ def _search(
             similarity = tl.div_rn(similarity, tl.zeros_like(similarity) + key_length[:, None])
         similarity = tl.where(n[:, None] < count, similarity, float("-inf"))
         value = tl.max(similarity, 0)
-        # the first of equals, where rounding counts as equal, as in the PyTorch form
+        # The first of equals, where rounding counts as equal: tile by tile, so that a chain of
+        # near-ties over several tiles may end at another of them than in the PyTorch form.
         equal = similarity >= (value - tie)[None, :]
         position = tl.min(tl.where(equal, n[:, None], count - 1), 0)
         better = value > best + tie
