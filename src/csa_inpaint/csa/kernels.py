@@ -18,6 +18,9 @@ from torch import Tensor
 
 from csa_inpaint.csa.search import rounding
 
+TIE = rounding(torch.float32)
+SEARCH_TILE = 32  # hole patches per program: few, so that a single small map fills many programs
+
 
 def attend(
     patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
@@ -200,10 +203,6 @@ def attend_backward(
         num_warps=_parallel_warps(block),
     )
     return result
-
-
-TIE = rounding(torch.float32)
-SEARCH_TILE = 32  # hole patches per program: few, so that a single small map fills many programs
 
 
 def _hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:

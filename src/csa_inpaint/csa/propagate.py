@@ -82,9 +82,11 @@ def propagate_pytorch(
     blend = torch.zeros_like(d_max)
     smallest = torch.finfo(dtype).tiny
     last = matched[0]
-    alone = ~link
-    steps = zip(*(each[1:].unbind(0) for each in (unit, matched, d_max, blend, alone)), strict=True)
-    for direction, best, similarity, weight, starts in steps:
+    unlinked = ~link
+    steps = zip(
+        *(each[1:].unbind(0) for each in (unit, matched, d_max, blend, unlinked)), strict=True
+    )
+    for direction, best, similarity, weight, starts_anew in steps:
         current.copy_(direction)
         if rescaled:  # the recurrence commutes with scaling
             torch.div(last, _power_of_two(last.abs().amax(1, keepdim=True)), out=previous)
@@ -101,8 +103,8 @@ def propagate_pytorch(
             torch.add(d_ad, similarity, out=total)
         torch.div(d_ad, total, out=weight)
         if not guarded:  # what is not finite ends with its run
-            weight.masked_fill_(starts, 0)
-            last = torch.where(starts, best, last)
+            weight.masked_fill_(starts_anew, 0)
+            last = torch.where(starts_anew, best, last)
         last = torch.lerp(best, last, weight, out=best)
 
     _scatter(generated, order, valid, matched * 4 if rescaled else matched)
