@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint._conf import config_directory
-from csa_inpaint.callbacks import TermObserver
-from csa_inpaint.callbacks.guard import NonFiniteLossError
-from csa_inpaint.module import Term
+from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}

@@ -27,11 +27,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary
+from csa_inpaint.adversaries import (
+    FeatureAdversary,
+    PatchAdversary,
+    RelativisticAverageLeastSquares,
+)
 from csa_inpaint.data import CenterMask, InpaintingDataModule, ShippedPhotos, to_float
-from csa_inpaint.losses import RelativisticAverageLeastSquares
-from csa_inpaint.module import Term
-from csa_inpaint.networks.generator import Generator
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.methods.csa import Generator
 from csa_inpaint.networks.vgg import VGGFeatures
 from csa_inpaint.types import Batch, Inpainting
 

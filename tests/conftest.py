@@ -16,9 +16,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from csa_inpaint.module import CSAInpainter
-from csa_inpaint.networks import released
+from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch
+from csa_inpaint.weights import released
 
 SIZE = 64
 

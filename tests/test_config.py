@@ -13,10 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint._conf import config_directory
-from csa_inpaint.callbacks import PatchAdversary
+from csa_inpaint.adversaries import Hinge, PatchAdversary
+from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.data import InpaintingDataModule
-from csa_inpaint.losses import Hinge
 
 CONF = config_directory()
 SMALL = ("model.width=4", "model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")

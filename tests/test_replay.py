@@ -12,11 +12,17 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint._conf import config_directory
-from csa_inpaint.callbacks import DumpBadBatch, FeatureAdversary, PatchAdversary
-from csa_inpaint.losses import WGANGP, RelativisticAverageLeastSquares
-from csa_inpaint.module import NonFiniteLossError, Term
+from csa_inpaint.adversaries import (
+    WGANGP,
+    FeatureAdversary,
+    PatchAdversary,
+    RelativisticAverageLeastSquares,
+)
+from csa_inpaint.callbacks import DumpBadBatch
+from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.losses.terms import Term
 from csa_inpaint.replay import Report, replay
+from csa_inpaint.training.finiteness import NonFiniteLossError
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]
@@ -28,17 +34,17 @@ CONFIG: dict[str, Any] = {
         "depth": 4,
         "vgg": {"weights": "random", "width": 4},
     },
-    "objective": {"_target_": "csa_inpaint.losses.WGANGP"},
+    "objective": {"_target_": "csa_inpaint.adversaries.WGANGP"},
     "adversary": {
         "patch": {
-            "_target_": "csa_inpaint.callbacks.PatchAdversary",
+            "_target_": "csa_inpaint.adversaries.PatchAdversary",
             "width": 4,
             "objective": "${objective}",
         },
         "feature": {
-            "_target_": "csa_inpaint.callbacks.FeatureAdversary",
+            "_target_": "csa_inpaint.adversaries.FeatureAdversary",
             "width": 8,
-            "objective": {"_target_": "csa_inpaint.losses.RelativisticAverageLeastSquares"},
+            "objective": {"_target_": "csa_inpaint.adversaries.RelativisticAverageLeastSquares"},
         },
     },
 }

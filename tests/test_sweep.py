@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint._conf import config_directory
+from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.sweep import Result, differences, markdown, table_rows
 
 TINY = (

@@ -17,8 +17,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torchvision.utils import save_image
 
-from csa_inpaint._cli import command
-from csa_inpaint._parallel import in_parallel
+from csa_inpaint.cli.entry import command
+from csa_inpaint.cli.parallel import in_parallel
 from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
 from csa_inpaint.data.datamodule import MOST_BAD
 from csa_inpaint.data.files import FileList

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from torchmetrics import MeanMetric
 
-from csa_inpaint._cli import command
-from csa_inpaint.baselines import BASELINES
 from csa_inpaint.callbacks import Preview
-from csa_inpaint.checkpoints import read_checkpoint
-from csa_inpaint.metrics import MEASURES, image_scores
-from csa_inpaint.module import CSAInpainter
+from csa_inpaint.cli.entry import command
+from csa_inpaint.evaluation.baselines import BASELINES
+from csa_inpaint.evaluation.metrics import MEASURES, image_scores
+from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch
+from csa_inpaint.weights.files import read_checkpoint
 
 Scores = dict[str, dict[str, float]]  # method → score → value
 SCORES = tuple(f"{region}{measure}" for region in ("", "hole_") for measure in MEASURES)

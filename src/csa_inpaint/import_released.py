@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.__version__ import version
 
-from csa_inpaint._cli import command
-from csa_inpaint.module import CSAInpainter
-from csa_inpaint.networks import released
-from csa_inpaint.networks.generator import Generator
+from csa_inpaint.cli.entry import command
+from csa_inpaint.methods.csa import Generator
+from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.weights import released
 
 
 def import_released(cfg: DictConfig) -> CSAInpainter:

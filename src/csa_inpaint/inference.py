@@ -10,7 +10,7 @@ from torch import Tensor
 
 from csa_inpaint.data.images import to_rgb
 from csa_inpaint.data.masks import mask_from_array
-from csa_inpaint.module import CSAInpainter
+from csa_inpaint.training.module import CSAInpainter
 
 Picture = TypeVar("Picture", Image.Image, "np.ndarray[Any, Any]", Tensor)
 

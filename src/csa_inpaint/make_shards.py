@@ -9,9 +9,9 @@ from typing import NamedTuple, get_args
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from csa_inpaint._cli import command
-from csa_inpaint._parallel import in_parallel
 from csa_inpaint.check_data import check_image
+from csa_inpaint.cli.entry import command
+from csa_inpaint.cli.parallel import in_parallel
 from csa_inpaint.data.datamodule import MOST_BAD
 from csa_inpaint.data.files import FileList
 from csa_inpaint.data.layouts import Layout, Split

@@ -7,12 +7,12 @@ import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
-from csa_inpaint._cli import command
+from csa_inpaint.cli.entry import command
 from csa_inpaint.data.files import list_images
 from csa_inpaint.data.images import load_image
 from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
-from csa_inpaint.module import CSAInpainter
+from csa_inpaint.training.module import CSAInpainter
 
 SHOWN = 5  # names in a message
 

@@ -13,16 +13,17 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from csa_inpaint._cli import command
-from csa_inpaint.callbacks import TermObserver
-from csa_inpaint.callbacks.guard import NonFiniteLossError
 from csa_inpaint.callbacks.health import gradient_norm
-from csa_inpaint.checkpoints import read_tensors
+from csa_inpaint.cli.entry import command
 from csa_inpaint.train import instances
+from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
+from csa_inpaint.weights.files import read_tensors
 
 if TYPE_CHECKING:
-    from csa_inpaint.module import CSAInpainter, Term
+    from csa_inpaint.losses.terms import Term
+    from csa_inpaint.training.module import CSAInpainter
 
 
 class TermReport(NamedTuple):

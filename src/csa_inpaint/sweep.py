@@ -15,9 +15,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from csa_inpaint._cli import describe
-from csa_inpaint.checkpoints import read_checkpoint
+from csa_inpaint.cli.entry import describe
 from csa_inpaint.evaluate import evaluate
+from csa_inpaint.weights.files import read_checkpoint
 
 RESULT = "result.json"
 SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")

@@ -11,11 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
-from csa_inpaint._cli import command, config_groups, override
-from csa_inpaint._conf import config_directory
 from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInterrupt
-from csa_inpaint.checkpoints import find_checkpoint
-from csa_inpaint.provenance import provenance, repeatable
+from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.cli.entry import command, config_groups, override
+from csa_inpaint.cli.provenance import provenance, repeatable
+from csa_inpaint.weights.files import find_checkpoint
 
 RECORD = "run.json"  # in a run's folder: how it came about
 

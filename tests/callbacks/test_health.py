@@ -12,10 +12,16 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from csa_inpaint import CSALayer
-from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary, TrainingHealth
+from csa_inpaint.adversaries import (
+    WGANGP,
+    FeatureAdversary,
+    PatchAdversary,
+    RelativisticAverageLeastSquares,
+)
+from csa_inpaint.callbacks import TrainingHealth
 from csa_inpaint.callbacks.health import attention_statistics
-from csa_inpaint.losses import WGANGP, RelativisticAverageLeastSquares
-from csa_inpaint.module import CSAInpainter, Term
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]

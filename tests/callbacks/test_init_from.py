@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from csa_inpaint.callbacks import FeatureAdversary, InitFrom, PatchAdversary, init_from
-from csa_inpaint.losses import LeastSquares
+from csa_inpaint.adversaries import FeatureAdversary, LeastSquares, PatchAdversary
+from csa_inpaint.callbacks import InitFrom, init_from
 
 Make = Callable[..., Any]
 

@@ -8,16 +8,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from csa_inpaint.losses import (
+from csa_inpaint.adversaries import (
     WGANGP,
     Hinge,
     LeastSquares,
     NonSaturating,
     Objective,
     RelativisticAverageLeastSquares,
-    consistency_loss,
-    reconstruction_loss,
 )
+from csa_inpaint.losses import consistency_loss, reconstruction_loss
 
 SHARED = Path(__file__).parents[3] / "shared" / "golden"
 REAL, FAKE = torch.tensor([[2.0, 0.0]]), torch.tensor([[-1.0, 0.5]])

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from csa_inpaint.csa import CSALayer
+from csa_inpaint.methods.csa import Generator, RoughGenerator
 from csa_inpaint.networks.blocks import DilatedHalve
-from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.networks.generator import Generator, RoughGenerator
 from csa_inpaint.networks.unet import RefinementNetwork, RoughNetwork
 
 

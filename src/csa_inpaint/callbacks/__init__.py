@@ -1,25 +1,19 @@
-"""Lightning callbacks: adversaries, previews, health, progress, stopping and naming runs."""
+"""Lightning callbacks: previews, health, progress, stopping and naming runs."""
 
-from csa_inpaint.callbacks.adversary import Adversary, FeatureAdversary, PatchAdversary
 from csa_inpaint.callbacks.guard import DumpBadBatch
 from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.init_from import InitFrom
 from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
-from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.callbacks.preview import Preview
 from csa_inpaint.callbacks.progress import LossProgressBar
 from csa_inpaint.callbacks.run_config import RunConfig
 
 __all__ = [
-    "Adversary",
     "DumpBadBatch",
-    "FeatureAdversary",
     "InitFrom",
     "LossProgressBar",
-    "PatchAdversary",
     "Preview",
     "RunConfig",
     "SaveOnInterrupt",
-    "TermObserver",
     "TrainingHealth",
 ]

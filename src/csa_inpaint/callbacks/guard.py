@@ -7,22 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from csa_inpaint._cli import override
-from csa_inpaint.provenance import versions
-from csa_inpaint.types import Batch
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss term, a gradient or a weight became infinite or not a number.
-
-    Args:
-        message: what, where and the remedy.
-        batch: on which it happened, where it was one.
-    """
-
-    def __init__(self, message: str, batch: Batch | None = None) -> None:
-        super().__init__(message)
-        self.batch = batch
+from csa_inpaint.cli.entry import override
+from csa_inpaint.cli.provenance import versions
+from csa_inpaint.training.finiteness import NonFiniteLossError
 
 
 class DumpBadBatch(pl.Callback):

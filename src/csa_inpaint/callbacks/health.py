@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from csa_inpaint.callbacks.observer import TermObserver
 from csa_inpaint.csa import CSALayer, reduce_mask
+from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
 
 if TYPE_CHECKING:  # the module imports this file
-    from csa_inpaint.module import CSAInpainter, Term
+    from csa_inpaint.losses.terms import Term
+    from csa_inpaint.training.module import CSAInpainter
 
 _log = logging.getLogger(__name__)
 

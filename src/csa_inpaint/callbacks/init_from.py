@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
-from csa_inpaint.checkpoints import match, read_checkpoint
+from csa_inpaint.weights.files import match, read_checkpoint
 
 if TYPE_CHECKING:  # the module imports this package
-    from csa_inpaint.module import CSAInpainter
+    from csa_inpaint.training.module import CSAInpainter
 
 
 class InitFrom(pl.Callback):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 
-from csa_inpaint.checkpoints import read_tensors
+from csa_inpaint.weights.files import read_tensors
 
 FULL_WIDTH = 64  # of the published network: 64, 128, 256, 512 channels
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (channels / width, convolutions)

@@ -9,7 +9,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from csa_inpaint.metrics import image_scores
+from csa_inpaint.evaluation.metrics import image_scores
 
 
 def test_scores_have_their_closed_form() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from csa_inpaint.provenance import commit, repeatable
+from csa_inpaint.cli.provenance import commit, repeatable
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -21,7 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A package in a repository, not added yet, its configuration inside."""
     folder = tmp_path / "src" / "package"
-    monkeypatch.setattr("csa_inpaint.provenance.config_directory", lambda: folder)
+    monkeypatch.setattr("csa_inpaint.cli.provenance.config_directory", lambda: folder)
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
     (tmp_path / "notes.txt").write_text("")

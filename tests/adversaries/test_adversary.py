@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from csa_inpaint.callbacks import Adversary, FeatureAdversary, PatchAdversary
-from csa_inpaint.losses import (
+from csa_inpaint.adversaries import (
     WGANGP,
+    Adversary,
+    FeatureAdversary,
     Hinge,
     LeastSquares,
     NonSaturating,
     Objective,
+    PatchAdversary,
     RelativisticAverageLeastSquares,
 )
-from csa_inpaint.module import CSAInpainter, Term
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]

@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from csa_inpaint._conf import config_directory
+from csa_inpaint.cli.conf import config_directory
 
 _IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from csa_inpaint.checkpoints import find_checkpoint, match, read_checkpoint
+from csa_inpaint.weights.files import find_checkpoint, match, read_checkpoint
 
 
 class Anything:

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 from csa_inpaint.types import Batch
 
 if TYPE_CHECKING:  # the module imports this file
-    from csa_inpaint.module import CSAInpainter, Term
+    from csa_inpaint.losses.terms import Term
+    from csa_inpaint.training.module import CSAInpainter
 
 
 class TermObserver(pl.Callback):

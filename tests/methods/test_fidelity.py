@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from csa_inpaint import CSAInpainter
-from csa_inpaint._conf import config_directory
+from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.csa import reduce_mask
 from csa_inpaint.evaluate import data_config
 from csa_inpaint.networks.vgg import VGG16Features

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from csa_inpaint._conf import PACKAGE, config_directory
+from csa_inpaint.cli.conf import PACKAGE, config_directory
 
 DISTRIBUTIONS = (
     "csa-inpaint",

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytorch_lightning as pl
 from torch import Tensor, nn
 
-from csa_inpaint.losses import Objective
-from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from csa_inpaint.adversaries.objectives import Objective
 from csa_inpaint.types import Batch, Inpainting
 
 if TYPE_CHECKING:  # the module imports this file
-    from csa_inpaint.module import CSAInpainter
+    from csa_inpaint.training.module import CSAInpainter
 
 Judged = Literal["refined", "composite", "rough"]
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from csa_inpaint import Generator, load_released
-from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.networks.released import (
+from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
+from csa_inpaint.weights.released import (
     load_feature_discriminator,
     load_patch_discriminator,
     refinement_layers,

@@ -12,10 +12,18 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from csa_inpaint.callbacks import FeatureAdversary, PatchAdversary, SaveOnInterrupt, interrupt
-from csa_inpaint.losses import WGANGP, RelativisticAverageLeastSquares
-from csa_inpaint.module import CSAInpainter, LinearDecay, NonFiniteLossError, Term
+from csa_inpaint.adversaries import (
+    WGANGP,
+    FeatureAdversary,
+    PatchAdversary,
+    RelativisticAverageLeastSquares,
+)
+from csa_inpaint.callbacks import SaveOnInterrupt, interrupt
+from csa_inpaint.losses.terms import Term
 from csa_inpaint.networks.vgg import VGG16Features
+from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.training.schedule import LinearDecay
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]

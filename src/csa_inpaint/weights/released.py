@@ -11,10 +11,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from csa_inpaint.checkpoints import match, read_tensors
+from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from csa_inpaint.csa import CSALayer
-from csa_inpaint.networks.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.networks.generator import Generator
+from csa_inpaint.methods.csa import Generator
+from csa_inpaint.weights.files import match, read_tensors
 
 DEPTH = 8  # halvings in both released networks
 ATTENTION_LEVEL = 3  # halvings before the CSA layer, which shifts the slots of its level

@@ -4,26 +4,28 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import AveragedModel
 
-from csa_inpaint.callbacks.adversary import Adversary
-from csa_inpaint.callbacks.guard import NonFiniteLossError
-from csa_inpaint.callbacks.observer import TermObserver
-from csa_inpaint.checkpoints import read_checkpoint
+from csa_inpaint.adversaries import Adversary
 from csa_inpaint.csa import CSALayer
 from csa_inpaint.csa.layer import NonFiniteFeaturesError
+from csa_inpaint.evaluation.metrics import InpaintingMetrics
 from csa_inpaint.losses import consistency_loss, reconstruction_loss
-from csa_inpaint.metrics import InpaintingMetrics
-from csa_inpaint.networks.generator import FILL_RGB, Generator, RoughGenerator
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.methods.csa import FILL_RGB, Generator, RoughGenerator
 from csa_inpaint.networks.vgg import DEEPEST_LEVEL, FULL_WIDTH, VGG16Features, VGGFeatures
+from csa_inpaint.training.average import averaged
+from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.observer import TermObserver
+from csa_inpaint.training.schedule import LinearDecay
 from csa_inpaint.types import Batch, Inpainting
+from csa_inpaint.weights.files import read_checkpoint
 
 LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
 
@@ -255,7 +257,7 @@ class CSAInpainter(pl.LightningModule):
             if self.schedule.unit == "step":
                 self._step_schedules()
 
-    def generator_terms(self, batch: Batch, out: Inpainting) -> list["Term"]:
+    def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
         """The terms of the generator's loss (paper, Sec. 3.3), the adversaries' last."""
         weights = self.loss_weights
         terms = []
@@ -278,7 +280,7 @@ class CSAInpainter(pl.LightningModule):
             terms.append(Term(f"generator/{adversary.name}", loss, adversary.weight))
         return terms
 
-    def discriminator_terms(self, batch: Batch, out: Inpainting) -> list["Term"]:
+    def discriminator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
         """One term for each adversary's discriminator; ``out`` is detached."""
         return [
             Term(f"discriminator/{a.name}", a.discriminator_loss(self, batch, out), 1.0)
@@ -307,7 +309,7 @@ class CSAInpainter(pl.LightningModule):
         features = self._pool3[image][1]
         return features if given.requires_grad else features.detach()
 
-    def _descend(self, optimizer: Any, terms: list["Term"], batch: Batch, update: bool) -> None:
+    def _descend(self, optimizer: Any, terms: list[Term], batch: Batch, update: bool) -> None:
         """Log the terms, add their gradient and, at the end of a window, take the step."""
         self._require_finite(terms, batch)
         self.log_dict(
@@ -347,7 +349,7 @@ class CSAInpainter(pl.LightningModule):
         for scheduler in _as_list(self.lr_schedulers()):
             scheduler.step()
 
-    def _require_finite(self, terms: list["Term"], batch: Batch) -> None:
+    def _require_finite(self, terms: list[Term], batch: Batch) -> None:
         values = torch.stack([term.loss.detach().float() for term in terms])
         if torch.isfinite(values).all():
             return
@@ -444,52 +446,6 @@ class CSAInpainter(pl.LightningModule):
         for name, gradient in self._accumulated["gradients"].items():
             parameters[name].grad = gradient.to(parameters[name].device)
         self._accumulated = None
-
-
-class Term(NamedTuple):
-    """One term of a loss: its log name, its value and its weight in the sum."""
-
-    name: str
-    loss: Tensor
-    weight: float
-
-
-class LinearDecay:
-    """Factor of the learning rate: 1 for ``constant`` units, then linear to 0 in ``decay`` units.
-
-    Args:
-        constant: units at the full rate.
-        decay: units of decay; 0 keeps the full rate for ever.
-        unit: ``"epoch"`` or ``"step"``; whoever steps the scheduler goes by it.
-    """
-
-    def __init__(self, constant: int = 20, decay: int = 100, unit: str = "epoch") -> None:
-        if unit not in ("epoch", "step"):
-            raise ValueError(f"schedule.unit={unit!r}, expected epoch or step")
-        if constant < 0 or decay < 0:
-            raise ValueError(f"schedule: constant={constant}, decay={decay}, expected no negatives")
-        self.constant = constant
-        self.decay = decay
-        self.unit = unit
-
-    def __call__(self, units: int) -> float:
-        if not self.decay:
-            return 1.0
-        return min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
-
-
-def averaged(generator: nn.Module, decay: float) -> AveragedModel:
-    """An exponential moving average of the generator, which follows quickly at first."""
-
-    return AveragedModel(generator, multi_avg_fn=partial(_follow, decay)).requires_grad_(False)
-
-
-def _follow(
-    decay: float, average: Sequence[Tensor], model: Sequence[Tensor], updates: Tensor | int
-) -> None:
-    n = int(updates)
-    rate = 1 - min(decay, (1 + n) / (10 + n))
-    torch._foreach_lerp_(list(average), list(model), rate)
 
 
 def _known_weights(weights: Mapping[str, float]) -> dict[str, float]:
