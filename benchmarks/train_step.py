@@ -35,7 +35,6 @@ from csa_inpaint.adversaries import (
 from csa_inpaint.data import CenterMask, InpaintingDataModule, ShippedPhotos, to_float
 from csa_inpaint.losses.terms import Term
 from csa_inpaint.methods.csa import Generator
-from csa_inpaint.networks.vgg import VGGFeatures
 from csa_inpaint.types import Batch, Inpainting
 
 PARTS = ("generator", "losses", "backward", "discriminators", "optimizer", "data wait")
@@ -146,13 +145,19 @@ class TimedInpainter(CSAInpainter):
         self.stopwatch.switch("losses")
         return super().generator_terms(batch, out)
 
-    def truth_features(self, batch: Batch) -> VGGFeatures:
-        # The discriminators ask first, but both sides use them.
-        around = self.stopwatch.part
-        self.stopwatch.switch("losses")
-        features = super().truth_features(batch)
-        self.stopwatch.switch(around)
-        return features
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.vgg is not None:
+            # The discriminators ask first for the truth's features, but both sides use them.
+            around = self.stopwatch.part
+
+            def before(*_: Any) -> None:
+                nonlocal around
+                around = self.stopwatch.part
+                self.stopwatch.switch("losses")
+
+            self.vgg.register_forward_pre_hook(before)
+            self.vgg.register_forward_hook(lambda *_: self.stopwatch.switch(around))
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if self.stopwatch.part == "losses":

@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint import CSAInpainter
 from csa_inpaint.types import Batch
 from csa_inpaint.weights import released
 
@@ -204,7 +204,7 @@ def assert_same_state() -> Callable[[Path, Path], None]:
     def check(one: Path, other: Path) -> None:
         first, second = (torch.load(path, weights_only=True) for path in (one, other))
         kept = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")
-        for key in (*kept, "accumulated"):
+        for key in (*kept, "window"):
             assert list(_differences(first.get(key), second.get(key), key)) == []
         assert all(key in first for key in kept)
 

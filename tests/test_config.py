@@ -94,7 +94,7 @@ def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment
     made = parts(composed(run_folder, f"+experiment={experiment}", root, *SMALL))
     assert isinstance(made["data"], InpaintingDataModule)
     assert next(iter(made["data"].train_dataloader())).image.shape == (1, 3, 256, 256)
-    assert made["model"].hparams["depth"] == 8
+    assert made["model"].multiple == 2**8
     assert {adversary.name for adversary in made["adversaries"]} == {"patch", "feature"}
 
 

@@ -11,20 +11,27 @@ if TYPE_CHECKING:
     from csa_inpaint.adversaries import Adversary
     from csa_inpaint.csa import CSALayer
     from csa_inpaint.inference import inpaint
-    from csa_inpaint.methods.csa import Generator
-    from csa_inpaint.training.module import CSAInpainter
+    from csa_inpaint.losses.terms import LossTerm
+    from csa_inpaint.methods.csa import Generator, load_released
+    from csa_inpaint.methods.generator import InpaintingGenerator
+    from csa_inpaint.training.loading import load_model
+    from csa_inpaint.training.module import Inpainter
+    from csa_inpaint.training.paper import CSAInpainter
     from csa_inpaint.types import Batch, Inpainting
-    from csa_inpaint.weights.released import load_released
 
 _HOMES = {
     "Adversary": "adversaries",
     "Batch": "types",
-    "CSAInpainter": "training.module",
+    "CSAInpainter": "training.paper",
     "CSALayer": "csa",
     "Generator": "methods.csa",
+    "Inpainter": "training.module",
     "Inpainting": "types",
+    "InpaintingGenerator": "methods.generator",
+    "LossTerm": "losses.terms",
     "inpaint": "inference",
-    "load_released": "weights.released",
+    "load_model": "training.loading",
+    "load_released": "methods.csa",
 }
 
 __all__ = [
@@ -33,8 +40,12 @@ __all__ = [
     "CSAInpainter",
     "CSALayer",
     "Generator",
+    "Inpainter",
     "Inpainting",
+    "InpaintingGenerator",
+    "LossTerm",
     "inpaint",
+    "load_model",
     "load_released",
 ]
 

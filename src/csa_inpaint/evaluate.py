@@ -17,7 +17,7 @@ from csa_inpaint.callbacks import Preview
 from csa_inpaint.cli.entry import command
 from csa_inpaint.evaluation.baselines import BASELINES
 from csa_inpaint.evaluation.metrics import MEASURES, image_scores
-from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.training.loading import load_model
 from csa_inpaint.types import Batch
 from csa_inpaint.weights.files import read_checkpoint
 
@@ -68,7 +68,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     Scores and pictures go to ``folder``.
     """
     datamodule = instantiate(data_config(cfg), _convert_="all")
-    model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu", weights_only=True)
+    model = load_model(cfg.checkpoint)
     baselines = BaselineScores(cfg.baselines)
     trainer: pl.Trainer = instantiate(
         cfg.trainer, callbacks=[Preview(folder, images=cfg.images), baselines], _convert_="all"

@@ -11,9 +11,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.__version__ import version
 
+from csa_inpaint.adversaries.discriminators import (
+    load_feature_discriminator,
+    load_patch_discriminator,
+)
 from csa_inpaint.cli.entry import command
-from csa_inpaint.methods.csa import Generator
-from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.methods.csa import Generator, load_networks
+from csa_inpaint.training.paper import CSAInpainter
 from csa_inpaint.weights import released
 
 
@@ -30,16 +34,16 @@ def import_released(cfg: DictConfig) -> CSAInpainter:
     model: CSAInpainter = instantiate(cfg.model, _convert_="all")
     if not isinstance(model.generator, Generator):
         raise ValueError("model.refinement=false: a released generator has both stages")
-    released.load_networks(model.generator, cfg.rough, cfg.refine)
+    load_networks(model.generator, cfg.rough, cfg.refine)
     model.restart_average()
     if cfg.patch is not None:
-        model.discriminators["patch"] = released.load_patch_discriminator(cfg.patch)
+        model.discriminators["patch"] = load_patch_discriminator(cfg.patch)
     if cfg.feature is not None:
-        model.discriminators["feature"] = released.load_feature_discriminator(cfg.feature)
+        model.discriminators["feature"] = load_feature_discriminator(cfg.feature)
     output.parent.mkdir(parents=True, exist_ok=True)
     torch.save(checkpoint(model, cfg), output)
     print(
-        f"{output}: a generator of width {model.width}, discriminators: "
+        f"{output}: a generator of width {model.generator.width}, discriminators: "
         f"{', '.join(model.discriminators) or 'none'}"
     )
     return model

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from csa_inpaint.data.images import to_rgb
 from csa_inpaint.data.masks import mask_from_array
-from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.training.module import Inpainter
 
 Picture = TypeVar("Picture", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
 
 @torch.no_grad()
-def inpaint(model: CSAInpainter, image: Picture, mask: Any) -> Picture:
+def inpaint(model: Inpainter, image: Picture, mask: Any) -> Picture:
     """Fill the hole of a picture; its known pixels come back unchanged.
 
     A size that the model's depth does not divide is padded at the right and bottom with the
@@ -53,7 +53,7 @@ def inpaint(model: CSAInpainter, image: Picture, mask: Any) -> Picture:
 
 
 def _fill_array(
-    model: CSAInpainter, pixels: "np.ndarray[Any, Any]", mask: Any
+    model: Inpainter, pixels: "np.ndarray[Any, Any]", mask: Any
 ) -> "np.ndarray[Any, Any]":
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(
@@ -66,7 +66,7 @@ def _fill_array(
     return np.where(hole[..., None], generated, pixels)
 
 
-def _fill_tensor(model: CSAInpainter, image: Tensor, mask: Any) -> Tensor:
+def _fill_tensor(model: Inpainter, image: Tensor, mask: Any) -> Tensor:
     if image.dim() not in (3, 4) or image.shape[-3] != 3 or not image.is_floating_point():
         raise ValueError(
             f"a tensor {tuple(image.shape)} of {image.dtype}: expected floats in [-1, 1] of shape "
@@ -88,9 +88,9 @@ def _fill_tensor(model: CSAInpainter, image: Tensor, mask: Any) -> Tensor:
     return torch.where(hole, filled.clamp(-1, 1), images).reshape(image.shape)
 
 
-def _fill(model: CSAInpainter, image: Tensor, mask: Tensor) -> Tensor:
+def _fill(model: Inpainter, image: Tensor, mask: Tensor) -> Tensor:
     """The composite of (B, 3, H, W) images, computed on the model's device and padded to fit."""
-    multiple = 2 ** model.hparams["depth"]
+    multiple = model.multiple
     height, width = image.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
     # Mirroring repeats no more than the picture has; a tiny picture is padded with its last pixels.

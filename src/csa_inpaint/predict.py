@@ -12,7 +12,8 @@ from csa_inpaint.data.files import list_images
 from csa_inpaint.data.images import load_image
 from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
-from csa_inpaint.training.module import CSAInpainter
+from csa_inpaint.training.loading import load_model
+from csa_inpaint.training.module import Inpainter
 
 SHOWN = 5  # names in a message
 
@@ -98,7 +99,7 @@ def predict(cfg: DictConfig) -> list[Job]:
         ValueError: pictures of a folder could not be filled; the others are written all the same.
     """
     jobs = plan(Path(cfg.images), Path(cfg.masks), Path(cfg.output), cfg.overwrite)
-    model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu")
+    model = load_model(cfg.checkpoint)
     cuda = cfg.device == "auto" and torch.cuda.is_available()
     device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
     model.to(device).eval()
@@ -119,7 +120,7 @@ def predict(cfg: DictConfig) -> list[Job]:
     return jobs
 
 
-def fill(model: CSAInpainter, job: Job, polarity: Polarity) -> None:
+def fill(model: Inpainter, job: Job, polarity: Polarity) -> None:
     """Fill one picture and write it."""
     image = load_image(job.image)
     mask = load_mask(job.mask, polarity, size=(image.height, image.width))

@@ -1,8 +1,8 @@
 """Replay a step on which training failed: ``python -m csa_inpaint.replay dump=PATH``."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -15,15 +15,13 @@ from torch.utils.data import DataLoader
 
 from csa_inpaint.callbacks.health import gradient_norm
 from csa_inpaint.cli.entry import command
+from csa_inpaint.losses.terms import Term
 from csa_inpaint.train import instances
 from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.module import Inpainter
 from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
 from csa_inpaint.weights.files import read_tensors
-
-if TYPE_CHECKING:
-    from csa_inpaint.losses.terms import Term
-    from csa_inpaint.training.module import CSAInpainter
 
 
 class TermReport(NamedTuple):
@@ -60,7 +58,7 @@ class Watch(TermObserver):
         self._gradient_lost_at: str | None = None
 
     def on_fit_start(  # type: ignore[override]  # it works with no other module
-        self, trainer: pl.Trainer, pl_module: "CSAInpainter"
+        self, trainer: pl.Trainer, pl_module: Inpainter
     ) -> None:
         pl_module.load_state_dict(self.dump["weights"])
         self.weights = [n for n, p in pl_module.named_parameters() if not p.isfinite().all()]
@@ -101,16 +99,14 @@ class Watch(TermObserver):
         return look
 
     def on_discriminator_terms(
-        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
+        self, pl_module: Inpainter, batch: Batch, terms: Sequence[Term]
     ) -> None:
         self._report(terms, pl_module.discriminators)
 
-    def on_generator_terms(
-        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
-    ) -> None:
+    def on_generator_terms(self, pl_module: Inpainter, batch: Batch, terms: Sequence[Term]) -> None:
         self._report(terms, pl_module.generator)
 
-    def _report(self, terms: Sequence["Term"], side: nn.Module) -> None:
+    def _report(self, terms: Sequence[Term], side: nn.Module) -> None:
         parameters = list(side.parameters())
         for term in terms:
             self._gradient_lost_at = None
@@ -122,9 +118,11 @@ class Watch(TermObserver):
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a tensor, or in a sequence of whatever depth."""
+    """The floating-point tensors in a tensor, a sequence or a mapping, at whatever depth."""
     if isinstance(value, Tensor) and value.is_floating_point():
         yield value
+    elif isinstance(value, Mapping):
+        yield from tensors(value.values())
     elif isinstance(value, Iterable) and not isinstance(value, Tensor | str):
         for entry in value:
             yield from tensors(entry)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from csa_inpaint import CSAInpainter
 from csa_inpaint.adversaries import (
     WGANGP,
     Adversary,
@@ -20,7 +21,6 @@ from csa_inpaint.adversaries import (
     RelativisticAverageLeastSquares,
 )
 from csa_inpaint.losses.terms import Term
-from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]

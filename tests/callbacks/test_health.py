@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 
-from csa_inpaint import CSALayer
+from csa_inpaint import CSAInpainter, CSALayer
 from csa_inpaint.adversaries import (
     WGANGP,
     FeatureAdversary,
@@ -21,7 +21,6 @@ from csa_inpaint.adversaries import (
 from csa_inpaint.callbacks import TrainingHealth
 from csa_inpaint.callbacks.health import attention_statistics
 from csa_inpaint.losses.terms import Term
-from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.types import Batch, Inpainting
 
 Make = Callable[..., Any]
@@ -108,8 +107,8 @@ def test_health_judges_what_the_discriminators_said(
     trainer = make_trainer([*callbacks, TrainingHealth()])
     trainer.fit(module, make_batches(1), make_batches(1))
     for adversary in callbacks:
-        real, fake = adversary.logits
-        assert not any(logits.requires_grad for logits in adversary.logits)
+        real, fake = adversary.verdict
+        assert not any(logits.requires_grad for logits in adversary.verdict)
         assert not torch.equal(real, fake)
         gap = trainer.callback_metrics[f"health/logit_gap/{adversary.name}"]
         assert gap == pytest.approx(float(real.mean() - fake.mean()), abs=1e-6)

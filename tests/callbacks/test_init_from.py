@@ -113,11 +113,11 @@ def test_init_from_names_the_settings_that_differ(
     saved: Path, start: Make, reports: list[str]
 ) -> None:
     state = torch.load(saved, weights_only=True)
-    state["hyper_parameters"]["attention"] = {"similarity": "cosine"}
+    state["hyper_parameters"]["generator"]["attention"]["similarity"] = "cosine"
     torch.save(state, saved)
     start(saved, attention={"similarity": "released"}, detach_rough=True)
-    assert "model.attention.similarity=released (checkpoint: cosine)" in reports[0]
-    assert "model.detach_rough=True (checkpoint: False)" in reports[0]
+    assert "generator.attention.similarity=released (checkpoint: cosine)" in reports[0]
+    assert "generator.detach_rough=True (checkpoint: False)" in reports[0]
 
 
 def test_init_from_refuses_weights_that_do_not_fit(
@@ -131,11 +131,11 @@ def test_init_from_refuses_weights_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=r"end\.ckpt: .*do not fit.*width=6 \(checkpoint: 4\)"):
         start(saved, width=6)
-    with pytest.raises(ValueError, match=r"do not fit.*model\.depth=5 \(checkpoint: 4\)"):
+    with pytest.raises(ValueError, match=r"do not fit.*generator\.depth=5 \(checkpoint: 4\)"):
         start(saved, depth=5)
     # levels of a wide, shallow network have by chance the shapes of a narrow, deep one's
     make_trainer([save_after("deep")]).fit(make_module(depth=6), make_batches(1))
-    with pytest.raises(ValueError, match=r"width=16 \(checkpoint: 4\); model\.depth=4"):
+    with pytest.raises(ValueError, match=r"width=16 \(checkpoint: 4\); generator\.depth=4"):
         start(tmp_path / "deep/end.ckpt", width=16)
 
     checkpoint = torch.load(saved, weights_only=True)

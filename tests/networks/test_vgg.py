@@ -29,9 +29,12 @@ def test_vgg_random_is_the_same_every_time_and_scaled() -> None:
     assert 0.1 < first.relu[3].std() < 10
 
 
-def test_vgg_pool3_is_the_first_part() -> None:
+def test_vgg_pools_are_the_first_part() -> None:
     vgg = VGG16Features("random", width=4)
-    assert torch.equal(vgg.pool3(image()), vgg(image()).pool3)
+    part, whole = vgg.pools(image()), vgg(image())
+    assert part.pool.keys() == whole.pool.keys() == {1, 2, 3}
+    assert all(torch.equal(part.pool[n], whole.pool[n]) for n in whole.pool)
+    assert part.relu == {}
 
 
 def test_vgg_level_is_the_last_relu_of_its_resolution() -> None:

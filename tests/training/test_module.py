@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from csa_inpaint import CSAInpainter
 from csa_inpaint.adversaries import (
     WGANGP,
     FeatureAdversary,
@@ -20,9 +21,8 @@ from csa_inpaint.adversaries import (
 )
 from csa_inpaint.callbacks import SaveOnInterrupt, interrupt
 from csa_inpaint.losses.terms import Term
-from csa_inpaint.networks.vgg import VGG16Features
+from csa_inpaint.networks.vgg import VGG16Features, VGGFeatures
 from csa_inpaint.training.finiteness import NonFiniteLossError
-from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.training.schedule import LinearDecay
 from csa_inpaint.types import Batch, Inpainting
 
@@ -43,7 +43,7 @@ class Recorder(CSAInpainter):
         super().__init__(**settings)
         self.updates: list[Tensor] = []  # the generator's gradient, flat, as it is applied
         self.weights: list[Tensor] = []  # the generator's weights after each batch
-        self.rates: list[list[float]] = []  # the learning rates of each batch
+        self.recorded_rates: list[list[float]] = []  # the learning rates of each batch
         self.reached: dict[str, float] = {}  # gradient norm of each term in each network
 
     def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
@@ -73,7 +73,7 @@ class Recorder(CSAInpainter):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         rates = [group["lr"] for o in self.trainer.optimizers for group in o.param_groups]
-        self.rates.append(rates)
+        self.recorded_rates.append(rates)
 
 
 def join(*batches: Batch) -> Batch:
@@ -127,7 +127,7 @@ def test_module_without_vgg_terms_makes_no_vgg(
 ) -> None:
     module = make_module(loss_weights={"consistency": 0.0}, vgg={"weights": "nowhere.pth"})
     make_trainer().fit(module, make_batches(1))
-    assert not hasattr(module, "vgg")
+    assert module.vgg is None
 
 
 def test_module_looks_at_the_generated_image_once_a_batch(
@@ -135,13 +135,13 @@ def test_module_looks_at_the_generated_image_once_a_batch(
 ) -> None:
     """Both sides share its VGG features; the gradient still reaches the generator (above)."""
     with_graph = []
-    pool3 = VGG16Features.pool3
+    pools = VGG16Features.pools
 
-    def count(vgg: VGG16Features, image: Tensor) -> Tensor:
+    def count(vgg: VGG16Features, image: Tensor) -> VGGFeatures:
         with_graph.append(image.requires_grad)
-        return pool3(vgg, image)
+        return pools(vgg, image)
 
-    monkeypatch.setattr(VGG16Features, "pool3", count)
+    monkeypatch.setattr(VGG16Features, "pools", count)
     make_trainer(adversaries(), max_epochs=1).fit(make_module(), make_batches(2))
     assert with_graph == [True] * 2
 
@@ -316,7 +316,7 @@ def test_schedule_counts_epochs_or_updates(
     adversary = PatchAdversary(WGANGP(), width=4, learning_rate=1e-4)
     make_trainer([adversary], max_epochs=3).fit(module, make_batches(3))
     expected = [[1e-3 * factor, 1e-4 * factor] for factor in factors]
-    torch.testing.assert_close(torch.tensor(module.rates), torch.tensor(expected))
+    torch.testing.assert_close(torch.tensor(module.recorded_rates), torch.tensor(expected))
 
 
 def test_ema_follows_its_equation(
@@ -547,9 +547,9 @@ def test_module_resumes_within_an_accumulation_window(
 
     fit("whole")
     middle = tmp_path / "whole/batch_2.ckpt"
-    accumulated = torch.load(middle, weights_only=True)["accumulated"]
-    assert accumulated["batches"] == 2
-    assert any(name.startswith("discriminators.patch") for name in accumulated["gradients"])
+    window = torch.load(middle, weights_only=True)["window"]
+    assert window["batches"] == 2
+    assert any(name.startswith("discriminators.patch") for name in window["gradients"])
     fit("resumed", checkpoint=middle)
     assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "resumed/end.ckpt")
 

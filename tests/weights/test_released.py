@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from csa_inpaint import Generator, load_released
-from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.weights.released import (
+from csa_inpaint.adversaries.discriminators import (
+    FeaturePatchDiscriminator,
+    PatchDiscriminator,
     load_feature_discriminator,
     load_patch_discriminator,
-    refinement_layers,
-    rough_layers,
 )
+from csa_inpaint.weights.released import refinement_layers, rough_layers
 
 Make = Callable[..., Any]
 

@@ -1,6 +1,6 @@
 """Adversaries: the callbacks that bring a discriminator, their objectives and their networks."""
 
-from csa_inpaint.adversaries.adversary import Adversary, FeatureAdversary, PatchAdversary
+from csa_inpaint.adversaries.contract import Adversary
 from csa_inpaint.adversaries.objectives import (
     WGANGP,
     Hinge,
@@ -9,6 +9,7 @@ from csa_inpaint.adversaries.objectives import (
     Objective,
     RelativisticAverageLeastSquares,
 )
+from csa_inpaint.adversaries.patch import FeatureAdversary, PatchAdversary
 
 __all__ = [
     "WGANGP",

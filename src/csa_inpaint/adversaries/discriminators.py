@@ -1,8 +1,16 @@
-"""The two discriminators (paper, Sec. 3.3)."""
+"""The two discriminators of the paper (Sec. 3.3)."""
 
-from torch import nn
+from pathlib import Path
+
+from torch import Tensor, nn
 
 from csa_inpaint.networks.blocks import init_weights, norm
+from csa_inpaint.weights.released import (
+    FEATURE_LAYERS,
+    PATCH_LAYERS,
+    first_weight,
+    load_into,
+)
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -11,7 +19,10 @@ class PatchDiscriminator(nn.Sequential):
     Args:
         width: channels of the first convolution.
 
-    Shape: (B, 3, H, W) → (B, 1, H/8 - 2, W/8 - 2) logits; H, W ≥ 32.
+    Shape: (B, 3, H, W) → (B, 1, H/8 - 2, W/8 - 2) logits; H, W ≥ 24.
+
+    Raises:
+        ValueError: for smaller images.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -31,6 +42,16 @@ class PatchDiscriminator(nn.Sequential):
         )
         init_weights(self)
 
+    def forward(self, input: Tensor) -> Tensor:
+        if min(input.shape[-2:]) < 24:  # the last norm needs more than one value
+            height, width = input.shape[-2:]
+            raise ValueError(
+                f"the patch discriminator judges images of at least 24×24, not {height}×{width}: "
+                "choose a larger data.size, or leave the patch adversary out"
+            )
+        logits: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return logits
+
 
 class FeaturePatchDiscriminator(nn.Sequential):
     """Patch discriminator on VGG-16 pool3 features; all output maps are logits.
@@ -41,7 +62,10 @@ class FeaturePatchDiscriminator(nn.Sequential):
         strides: of the three convolutions; (2, 1, 1) is the paper's figure, (2, 2, 2) the
             released code.
 
-    Shape: (B, channels, h, w) → (B, width, h/2 - 2, w/2 - 2) with the default strides; h, w ≥ 8.
+    Shape: (B, channels, h, w) → (B, width, h/2 - 2, w/2 - 2) with the default strides; h, w ≥ 6.
+
+    Raises:
+        ValueError: for features too small for its three convolutions.
     """
 
     def __init__(
@@ -57,3 +81,34 @@ class FeaturePatchDiscriminator(nn.Sequential):
             nn.Conv2d(width, width, 4, stride=third, padding=1),
         )
         init_weights(self)
+        # The norm needs more than one value, so the second convolution must leave two rows.
+        self.smallest = 2 + first * (1 + second)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if min(input.shape[-2:]) < self.smallest:
+            height, width = input.shape[-2:]
+            raise ValueError(
+                f"the feature-patch discriminator judges features of at least {self.smallest}×"
+                f"{self.smallest}, images of {8 * self.smallest}×{8 * self.smallest}, not of "
+                f"{8 * height}×{8 * width}: choose a larger data.size, or leave the feature "
+                "adversary out (adversary=[patch])"
+            )
+        logits: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
+        return logits
+
+
+def load_patch_discriminator(path: str | Path) -> PatchDiscriminator:
+    """The released patch discriminator, ``<epoch>_net_D.pth``; raises as ``load_into``."""
+    name = "patch discriminator"
+    network = PatchDiscriminator(len(first_weight(path, "model.0.weight", name)))
+    load_into(network, PATCH_LAYERS, path, name)
+    return network
+
+
+def load_feature_discriminator(path: str | Path) -> FeaturePatchDiscriminator:
+    """The released feature discriminator, ``<epoch>_net_F.pth``; raises as ``load_into``."""
+    name = "feature discriminator"
+    width, channels = first_weight(path, "model.0.weight", name).shape[:2]
+    network = FeaturePatchDiscriminator(channels, width, strides=(2, 2, 2))
+    load_into(network, FEATURE_LAYERS, path, name)
+    return network

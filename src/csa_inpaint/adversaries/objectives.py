@@ -10,12 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csa_inpaint.losses.processes import mean_over_processes
+
 
 class Objective(ABC):
     """What discriminator and generator minimise.
 
     Shape: logits of any shape (B, …), the same for real and fake → scalars.
     """
+
+    differentiates_twice: bool = False
+    """Whether the penalty differentiates the discriminator's gradient, which ``torch.compile``
+    cannot do."""
 
     @abstractmethod
     def discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -39,18 +45,30 @@ class Objective(ABC):
         real_above, fake_above = self.margins(real, fake)
         return ((real_above > 0).float().mean() + (fake_above < 0).float().mean()) / 2
 
-    def penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    def penalty(
+        self,
+        discriminator: nn.Module,
+        real: Tensor | tuple[Tensor, ...],
+        fake: Tensor | tuple[Tensor, ...],
+        mask: Tensor | None = None,
+    ) -> Tensor | float:
         """A further loss of the discriminator, from the judged samples; none by default.
 
-        Shape: two (B, C, H, W) samples → scalar.
+        Args:
+            discriminator: called on samples between the real and the generated ones.
+            real, fake: what ``Adversary.pair`` returned.
+            mask: the batch's holes, for a penalty that looks at the hole alone.
+
+        Shape: two (B, C, H, W) samples, or two tuples of tensors → scalar.
         """
-        return real.new_zeros((), dtype=torch.float32)
+        return 0.0
 
 
 class RelativisticAverageLeastSquares(Objective):
     """The paper's objective: least squares on ``D(x) - E[D(y)]`` (Sec. 3.3).
 
-    The expectation runs over the batch and the patches of the same process.
+    The expectation runs over the patches and the batch, with several processes over the batches of
+    all of them.
     """
 
     def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,7 +86,8 @@ class RelativisticAverageLeastSquares(Objective):
 def _relative(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
     """``D(real) - E[D(fake)]`` and ``D(fake) - E[D(real)]``."""
     real, fake = real.float(), fake.float()
-    return real - fake.mean(), fake - real.mean()
+    real_mean, fake_mean = mean_over_processes(torch.stack([real.mean(), fake.mean()]))
+    return real - fake_mean, fake - real_mean
 
 
 class LeastSquares(Objective):
@@ -115,6 +134,7 @@ class WGANGP(Objective):
         if weight < 0:
             raise ValueError(f"the weight of the gradient penalty is {weight}, expected ≥ 0")
         self.weight = weight
+        self.differentiates_twice = weight > 0
 
     def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         return _relative(real, fake)
@@ -125,7 +145,15 @@ class WGANGP(Objective):
     def generator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         return -fake.float().mean()
 
-    def penalty(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    def penalty(
+        self,
+        discriminator: nn.Module,
+        real: Tensor | tuple[Tensor, ...],
+        fake: Tensor | tuple[Tensor, ...],
+        mask: Tensor | None = None,
+    ) -> Tensor | float:
+        if isinstance(real, tuple) or isinstance(fake, tuple):
+            raise ValueError("WGANGP penalises discriminators of one tensor, not of several")
         real, fake = real.detach().float(), fake.detach().float()
         mix = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = torch.lerp(real, fake, mix).requires_grad_()

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from csa_inpaint.csa import CSALayer, reduce_mask
+from csa_inpaint.losses.terms import Term
+from csa_inpaint.training.module import Inpainter
 from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
-
-if TYPE_CHECKING:  # the module imports this file
-    from csa_inpaint.losses.terms import Term
-    from csa_inpaint.training.module import CSAInpainter
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +90,7 @@ class TrainingHealth(TermObserver):
     # --- a check ---------------------------------------------------------------------------------
 
     def on_train_batch_start(  # type: ignore[override]  # it works with no other module
-        self, trainer: pl.Trainer, pl_module: "CSAInpainter", batch: Batch, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: Inpainter, batch: Batch, batch_idx: int
     ) -> None:
         self._waiting += self._lap()
         self._checking = trainer.fit_loop.epoch_loop.total_batch_idx % self.every_n_steps == 0
@@ -108,9 +106,7 @@ class TrainingHealth(TermObserver):
             features, mask = inputs
             self._seen.append((layer, features.detach(), mask))
 
-    def on_generator_terms(
-        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
-    ) -> None:
+    def on_generator_terms(self, pl_module: Inpainter, batch: Batch, terms: Sequence[Term]) -> None:
         if not self._checking:
             return
         scaler = getattr(pl_module.trainer.precision_plugin, "scaler", None)
@@ -120,8 +116,8 @@ class TrainingHealth(TermObserver):
             name = term.name.removeprefix("generator/")
             self._figures[f"grad_norm/{name}"] = gradient_norm(term, parameters, scale)
         for adversary in pl_module.adversaries:
-            if adversary.logits is not None:
-                real, fake = (logits.float() for logits in adversary.logits)
+            if adversary.verdict is not None:
+                real, fake = (logits.float() for logits in adversary.verdict)
                 self._figures[f"logit_gap/{adversary.name}"] = real.mean() - fake.mean()
                 accuracy = adversary.objective.accuracy(real, fake)
                 self._figures[f"accuracy/{adversary.name}"] = accuracy
@@ -129,7 +125,6 @@ class TrainingHealth(TermObserver):
             group = "attention" if len(self._seen) == 1 else f"attention_{number}"
             for name, value in attention_statistics(*call).items():
                 self._figures[f"{group}/{name}"] = value
-        self._let_go()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -144,11 +139,12 @@ class TrainingHealth(TermObserver):
     def on_train_batch_end(  # type: ignore[override]
         self,
         trainer: pl.Trainer,
-        pl_module: "CSAInpainter",
+        pl_module: Inpainter,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
     ) -> None:
+        self._let_go()  # the generator does not learn in every window
         self._images += len(batch.image)
         self._working += self._lap()
         if self._checking:
@@ -195,7 +191,7 @@ class TrainingHealth(TermObserver):
                 )
 
 
-def gradient_norm(term: "Term", parameters: Sequence[nn.Parameter], scale: float = 1.0) -> Tensor:
+def gradient_norm(term: Term, parameters: Sequence[nn.Parameter], scale: float = 1.0) -> Tensor:
     """Norm of the weighted term's gradient; its graph and all gradients stay as they are.
 
     Args:

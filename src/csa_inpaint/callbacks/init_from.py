@@ -1,16 +1,16 @@
 """Start training from another run's weights."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_info
 
+from csa_inpaint.training.module import Inpainter
+from csa_inpaint.training.settings import complete, differences
 from csa_inpaint.weights.files import match, read_checkpoint
 
-if TYPE_CHECKING:  # the module imports this package
-    from csa_inpaint.training.module import CSAInpainter
+SIZES = ("width", "depth")  # settings that decide the shapes of a generator's weights
 
 
 class InitFrom(pl.Callback):
@@ -34,7 +34,7 @@ class InitFrom(pl.Callback):
         self.path = path
 
     def setup(  # type: ignore[override]  # it works with no other module
-        self, trainer: pl.Trainer, pl_module: "CSAInpainter", stage: str
+        self, trainer: pl.Trainer, pl_module: Inpainter, stage: str
     ) -> None:
         if stage != "fit":
             return
@@ -42,11 +42,14 @@ class InitFrom(pl.Callback):
         state = without_average(checkpoint["state_dict"])
         own = without_average(pl_module.state_dict())
         found = match(state, own)
-        saved = checkpoint.get("hyper_parameters", {})
-        settings = _differences(pl_module.hparams, saved)
+        saved = complete(checkpoint.get("hyper_parameters", {}))
+        here, there = pl_module.hparams["generator"], saved["generator"]
+        settings = [f"generator.{line}" for line in differences(here, there)]
         # Between generators of two sizes some tensors fit by chance, and mean nothing.
-        same_size = all(saved.get(key) == pl_module.hparams[key] for key in ("width", "depth"))
-        if not same_size or not any(key.startswith("generator.") for key in found.fitting):
+        same_size = all(here.get(key) == there.get(key) for key in SIZES)
+        misshapen = any(line.startswith("generator.") for line in found.misshapen)
+        fitting = any(key.startswith("generator.") for key in found.fitting)
+        if misshapen or not same_size or not fitting:
             raise ValueError(
                 f"init_from={self.path}: its generator's weights do not fit this one: "
                 f"{'; '.join(settings) or 'its layers are others'}"
@@ -62,21 +65,3 @@ class InitFrom(pl.Callback):
 def without_average(state: dict[str, Any]) -> dict[str, Any]:
     """A module's state without the averaged generator."""
     return {key: value for key, value in state.items() if not key.startswith("ema.")}
-
-
-def _differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """The generator's settings that this run and the checkpoint both have, but not alike."""
-    here, there = _generator_settings(here), _generator_settings(there)
-    return [
-        f"model.{key}={value} (checkpoint: {there[key]})"
-        for key, value in here.items()
-        if key in there and there[key] != value
-    ]
-
-
-def _generator_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides whether weights fit and what they compute; the layer's arguments one by one."""
-    names = ("width", "depth", "attention", "refinement", "fill", "detach_rough")
-    kept = {key: value for key, value in settings.items() if key.startswith(names)}
-    layer = kept.pop("attention", None) or {}
-    return kept | {f"attention.{key}": value for key, value in layer.items()}

@@ -15,7 +15,7 @@ Similarity = Literal["cosine", "released"]
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-class NonFiniteFeaturesError(ValueError):
+class NonFiniteFeaturesError(ValueError, FloatingPointError):
     """The layer was given features that are infinite or not a number."""
 
 
@@ -216,8 +216,9 @@ def _check_finite(features: Tensor) -> None:
     if len(wrong):
         index = tuple(wrong[0].tolist())
         raise NonFiniteFeaturesError(
-            f"features[{', '.join(map(str, index))}] is {features[index].item()}, the first of "
-            f"{len(wrong)} values that are not finite; similarities need finite features"
+            f"the CSA layer's features[{', '.join(map(str, index))}] is {features[index].item()}, "
+            f"the first of {len(wrong)} values that are not finite; similarities need finite "
+            "features"
         )
 
 

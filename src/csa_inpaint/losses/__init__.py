@@ -1,6 +1,16 @@
-"""The generator's losses without a discriminator, as pure functions of tensors."""
+"""The generator's losses without a discriminator: pure functions, and the terms made of them."""
 
 from csa_inpaint.losses.consistency import consistency_loss
 from csa_inpaint.losses.reconstruction import reconstruction_loss
+from csa_inpaint.losses.step import Step
+from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
 
-__all__ = ["consistency_loss", "reconstruction_loss"]
+__all__ = [
+    "Consistency",
+    "LossTerm",
+    "Reconstruction",
+    "Step",
+    "Term",
+    "consistency_loss",
+    "reconstruction_loss",
+]

@@ -2,13 +2,17 @@
 
 from torch import Tensor
 
+from csa_inpaint.losses.processes import mean_over_processes
+
 
 def consistency_loss(
     encoder_features: Tensor, decoder_features: Tensor, target: Tensor, feature_mask: Tensor
 ) -> Tensor:
     """Squared distance of the CSA features and their decoder counterpart to VGG-16's, in the hole.
 
-    The mean over hole positions y and channels of ``(CSA_y - Φ_y)² + (CSA_d,y - Φ_y)²``.
+    The mean over hole positions y and channels of ``(CSA_y - Φ_y)² + (CSA_d,y - Φ_y)²``. With
+    several processes the number of hole positions is the mean of theirs, so that the average of
+    their losses is the mean over all their hole positions.
 
     Args:
         encoder_features: the CSA layer's output.
@@ -38,4 +42,5 @@ def consistency_loss(
     target = target.detach().float().reshape(B, C, -1, h, w).mean(2)
     hole = feature_mask.float()
     squares = (encoder_features.float() - target) ** 2 + (decoder_features.float() - target) ** 2
-    return (squares * hole).sum() / (hole.sum() * C).clamp(min=1)
+    cells = mean_over_processes(hole.sum())
+    return (squares * hole).sum() / (cells * C).clamp(min=1e-6)  # 0 / 1e-6 where there is no hole

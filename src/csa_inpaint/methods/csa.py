@@ -1,18 +1,25 @@
-"""The two-stage generator: rough prediction, refinement, composite; and its first stage alone."""
+"""Coherent Semantic Attention (Liu et al., ICCV 2019): the two-stage generator of the paper.
+
+Rough prediction, refinement, composite; also the first stage alone, and the generator with the
+weights of the authors' implementation.
+"""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from csa_inpaint.csa import CSALayer, reduce_mask
+from csa_inpaint.methods.generator import InpaintingGenerator, check_pair, fill_colour
 from csa_inpaint.networks.unet import RefinementNetwork, RoughNetwork
 from csa_inpaint.types import Inpainting
+from csa_inpaint.weights import released
 
 FILL_RGB = (123, 104, 117)  # the paper's constant, of 255: about ImageNet's mean colour
 
 
-class RoughGenerator(nn.Module):
+class RoughGenerator(InpaintingGenerator):
     """The first stage alone: its prediction stands for the refined one, and has no features.
 
     Args:
@@ -24,15 +31,14 @@ class RoughGenerator(nn.Module):
     """
 
     fill: Tensor
-    feature_levels: tuple[int, ...] = ()
+    refines = False
 
     def __init__(self, width: int = 64, depth: int = 8, fill: Sequence[float] = FILL_RGB) -> None:
         super().__init__()
+        self.width = width
+        self.multiple = 2**depth
         self.rough = RoughNetwork(width, depth)
-        if len(fill) != 3 or not all(0 <= value <= 255 for value in fill):
-            raise ValueError(f"fill={list(fill)}, expected red, green and blue of 0 … 255")
-        fill_colour = torch.tensor(tuple(fill))[:, None, None] * 2 / 255 - 1
-        self.register_buffer("fill", fill_colour, persistent=False)
+        self.register_buffer("fill", fill_colour(fill), persistent=False)
 
     def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
         hole, filled = self.hide(image, mask)
@@ -70,6 +76,8 @@ class Generator(RoughGenerator):
             levels that are not there.
     """
 
+    refines = True
+
     def __init__(
         self,
         width: int = 64,
@@ -105,10 +113,35 @@ class Generator(RoughGenerator):
         return Inpainting(rough, refined, composite, features)
 
 
-def check_pair(image: Tensor, mask: Tensor) -> None:
-    """Raise a ``ValueError`` unless this is a (B, 3, H, W) image with its (B, 1, H, W) mask."""
-    if image.dim() != 4 or image.shape[1] != 3:
-        raise ValueError(f"image has shape {tuple(image.shape)}, expected (B, 3, H, W)")
-    expected = (image.shape[0], 1, *image.shape[-2:])
-    if tuple(mask.shape) != expected:
-        raise ValueError(f"mask has shape {tuple(mask.shape)}, the image needs {expected}")
+def load_released(rough: str | Path, refine: str | Path) -> Generator:
+    """The generator of the authors' implementation, in evaluation mode, on the CPU.
+
+    It computes what that implementation does: its similarities, unguarded, and the refinement's
+    gradient stops at the rough prediction.
+
+    Args:
+        rough: state dict of the rough network, ``<epoch>_net_P.pth`` or ``.safetensors``.
+        refine: that of the refinement network, ``<epoch>_net_G.pth``. The width is read from the
+            shapes.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a file is damaged, or its keys and shapes are not those of its network; the
+            message lists them.
+    """
+    generator = Generator(
+        released.generator_width(rough),
+        released.DEPTH,
+        (released.ATTENTION_LEVEL,),
+        CSALayer(similarity="released"),
+        detach_rough=True,
+    )
+    load_networks(generator, rough, refine)
+    return generator.eval()
+
+
+def load_networks(generator: Generator, rough: str | Path, refine: str | Path) -> None:
+    """Fill both networks of a generator that has the released size."""
+    released.load_into(generator.rough, released.rough_layers(), rough, "rough network")
+    layers = released.refinement_layers()
+    released.load_into(generator.refinement, layers, refine, "refinement network")

@@ -12,8 +12,10 @@ from csa_inpaint.weights.files import read_tensors
 
 FULL_WIDTH = 64  # of the published network: 64, 128, 256, 512 channels
 STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))  # (channels / width, convolutions)
-# Indices in torchvision's `features`: each stage's last ReLU (relu1_2, 2_2, 3_3, 4_3, 5_3), pool3.
+# Indices in torchvision's `features`: each stage's last ReLU (relu1_2, 2_2, 3_3, 4_3, 5_3), and
+# the first three poolings.
 LAST_RELU = (3, 8, 15, 22, 29)
+POOLS = {4: 1, 9: 2, 16: 3}
 POOL3 = 16
 DEEPEST_LEVEL = len(STAGES) - 1  # 1/16 of the image's resolution
 
@@ -21,8 +23,18 @@ DEEPEST_LEVEL = len(STAGES) - 1  # 1/16 of the image's resolution
 class VGGFeatures(NamedTuple):
     """Features at several depths of VGG-16."""
 
-    pool3: Tensor  # (B, 4 · width, H/8, W/8)
+    pool: dict[int, Tensor]  # (B, C, H / 2^n, W / 2^n) by number, 1 to 3
     relu: dict[int, Tensor]  # (B, C, H / 2^level, W / 2^level) by level; 3 is relu4_3
+
+    @property
+    def pool3(self) -> Tensor:
+        """(B, 4 · width, H/8, W/8), what the feature-patch discriminator judges."""
+        return self.pool[3]
+
+    def detach(self) -> "VGGFeatures":
+        """The same values, cut from the graph."""
+        pool, relu = ({key: v.detach() for key, v in part.items()} for part in self)
+        return VGGFeatures(pool, relu)
 
 
 class VGG16Features(nn.Module):
@@ -88,20 +100,25 @@ class VGG16Features(nn.Module):
         return cast(Self, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
 
     def forward(self, image: Tensor) -> VGGFeatures:
-        x = (image - self.mean) / self.std
-        relu = {}
-        for index, layer in enumerate(self._features[0]):
-            x = layer(x)
-            if index == POOL3:
-                pool3 = x
-            if index in self.levels:
-                relu[self.levels[index]] = x
-        return VGGFeatures(pool3, relu)
+        return self._look(image, len(self._features[0]))
 
-    def pool3(self, image: Tensor) -> Tensor:
-        """Only the third pooling's output, (B, 4 · width, H/8, W/8)."""
-        pooled: Tensor = self._features[0][: POOL3 + 1]((image - self.mean) / self.std)
-        return pooled
+    def pools(self, image: Tensor) -> VGGFeatures:
+        """The same as far as the third pooling, without what lies deeper.
+
+        Shape: image (B, 3, H, W) in [-1, 1]; H, W ≥ 8.
+        """
+        return self._look(image, POOL3 + 1)
+
+    def _look(self, image: Tensor, layers: int) -> VGGFeatures:
+        x = (image - self.mean) / self.std
+        features = VGGFeatures({}, {})
+        for index, layer in enumerate(self._features[0][:layers]):
+            x = layer(x)
+            if index in POOLS:
+                features.pool[POOLS[index]] = x
+            if index in self.levels:
+                features.relu[self.levels[index]] = x
+        return features
 
 
 def vgg16_layers(width: int, stages: int) -> nn.Sequential:

@@ -1,15 +1,12 @@
-"""Callbacks that see the terms of the losses."""
+"""What looks at the terms of every step."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytorch_lightning as pl
 
+from csa_inpaint.losses.terms import Term
 from csa_inpaint.types import Batch
-
-if TYPE_CHECKING:  # the module imports this file
-    from csa_inpaint.losses.terms import Term
-    from csa_inpaint.training.module import CSAInpainter
 
 
 class TermObserver(pl.Callback):
@@ -22,12 +19,8 @@ class TermObserver(pl.Callback):
     retain_graph=True)`` does.
     """
 
-    def on_discriminator_terms(
-        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
-    ) -> None:
+    def on_discriminator_terms(self, pl_module: Any, batch: Batch, terms: Sequence[Term]) -> None:
         """The discriminators' terms, before they are checked to be finite."""
 
-    def on_generator_terms(
-        self, pl_module: "CSAInpainter", batch: Batch, terms: Sequence["Term"]
-    ) -> None:
+    def on_generator_terms(self, pl_module: Any, batch: Batch, terms: Sequence[Term]) -> None:
         """The generator's terms, before they are checked to be finite."""

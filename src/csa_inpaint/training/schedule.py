@@ -1,4 +1,10 @@
-"""The schedule of the learning rate."""
+"""The schedule of the learning rate, and the settings with which a resumed run goes on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 class LinearDecay:
@@ -7,7 +13,10 @@ class LinearDecay:
     Args:
         constant: units at the full rate.
         decay: units of decay; 0 keeps the full rate for ever.
-        unit: ``"epoch"`` or ``"step"``; whoever steps the scheduler goes by it.
+        unit: ``"epoch"`` or ``"step"`` (an update of the generator).
+
+    Raises:
+        ValueError: for another unit, and for negative numbers.
     """
 
     def __init__(self, constant: int = 20, decay: int = 100, unit: str = "epoch") -> None:
@@ -23,3 +32,60 @@ class LinearDecay:
         if not self.decay:
             return 1.0
         return min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
+
+
+class Rates:
+    """The optimizers' settings of this run, and the schedule that runs over their learning rates.
+
+    A checkpoint holds the settings of the run that wrote it. A resumed run keeps the moments of the
+    optimizers and the number of units that have passed, and goes on with its own settings.
+
+    Args:
+        schedule: factor of the learning rate.
+        optimizers: as this run's configuration made them.
+    """
+
+    def __init__(self, schedule: LinearDecay, optimizers: Sequence[Optimizer]) -> None:
+        self.schedule = schedule
+        self.optimizers = optimizers
+        # PyTorch saves and restores the attributes of a callable object, but not of a function.
+        self.schedulers = [LambdaLR(o, lambda units: schedule(units)) for o in optimizers]
+        self._settings = [[_settings(group) for group in o.param_groups] for o in optimizers]
+
+    def step(self, unit: str) -> None:
+        """A unit has passed; nothing happens where the schedule counts others."""
+        if unit == self.schedule.unit:
+            for scheduler in self.schedulers:
+                scheduler.step()
+
+    def renew(self, units: int) -> Iterator[str]:
+        """Apply this run's settings after a checkpoint was restored.
+
+        Args:
+            units: the units of this run's schedule that passed before.
+
+        Yields:
+            A line for each setting that differs from the checkpoint's.
+        """
+        for optimizer, scheduler, groups in zip(
+            self.optimizers, self.schedulers, self._settings, strict=True
+        ):
+            for group, own in zip(optimizer.param_groups, groups, strict=True):
+                where = group.get("name", "generator")
+                for key in own.keys() & group.keys() - {"lr", "fused", "foreach", "name"}:
+                    if _plain(group[key]) != _plain(own[key]):
+                        name = "learning rate" if key == "initial_lr" else key
+                        yield f"{where}: {name} {own[key]} (checkpoint: {group[key]})"
+                group.update(own)
+                group["lr"] = own["initial_lr"] * self.schedule(units)
+            scheduler.last_epoch = units
+            scheduler.base_lrs = [own["initial_lr"] for own in groups]
+            scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in group.items() if key != "params"}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

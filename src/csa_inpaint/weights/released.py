@@ -11,9 +11,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.csa import CSALayer
-from csa_inpaint.methods.csa import Generator
 from csa_inpaint.weights.files import match, read_tensors
 
 DEPTH = 8  # halvings in both released networks
@@ -55,62 +52,12 @@ PATCH_LAYERS = {f"model.{slot}": str(slot) for slot in (0, 2, 3, 5, 6, 8, 9, 11)
 FEATURE_LAYERS = {f"model.{slot}": str(slot) for slot in (0, 2, 5)}
 
 
-def load_released(rough: str | Path, refine: str | Path) -> Generator:
-    """The generator of the authors' implementation, in evaluation mode, on the CPU.
-
-    It computes what that implementation does: its similarities, unguarded, and the refinement's
-    gradient stops at the rough prediction.
-
-    Args:
-        rough: state dict of the rough network, ``<epoch>_net_P.pth`` or ``.safetensors``.
-        refine: that of the refinement network, ``<epoch>_net_G.pth``. The width is read from the
-            shapes.
-
-    Raises:
-        FileNotFoundError: a file is not there.
-        ValueError: a file is damaged, or its keys and shapes are not those of its network; the
-            message lists them.
-    """
-    generator = Generator(
-        generator_width(rough),
-        DEPTH,
-        (ATTENTION_LEVEL,),
-        CSALayer(similarity="released"),
-        detach_rough=True,
-    )
-    load_networks(generator, rough, refine)
-    return generator.eval()
-
-
 def generator_width(rough: str | Path) -> int:
     """Channels of the first level, from the rough network's first convolution."""
-    return len(_first_weight(rough, f"{FIRST}.weight", "rough network"))
+    return len(first_weight(rough, f"{FIRST}.weight", "rough network"))
 
 
-def load_networks(generator: Generator, rough: str | Path, refine: str | Path) -> None:
-    """Fill both networks of a generator that has the released size."""
-    _load(generator.rough, rough_layers(), rough, "rough network")
-    _load(generator.refinement, refinement_layers(), refine, "refinement network")
-
-
-def load_patch_discriminator(path: str | Path) -> PatchDiscriminator:
-    """The released patch discriminator, ``<epoch>_net_D.pth``; raises as ``load_released``."""
-    name = "patch discriminator"
-    network = PatchDiscriminator(len(_first_weight(path, "model.0.weight", name)))
-    _load(network, PATCH_LAYERS, path, name)
-    return network
-
-
-def load_feature_discriminator(path: str | Path) -> FeaturePatchDiscriminator:
-    """The released feature discriminator, ``<epoch>_net_F.pth``; raises as ``load_released``."""
-    name = "feature discriminator"
-    width, channels = _first_weight(path, "model.0.weight", name).shape[:2]
-    network = FeaturePatchDiscriminator(channels, width, strides=(2, 2, 2))
-    _load(network, FEATURE_LAYERS, path, name)
-    return network
-
-
-def _first_weight(path: str | Path, key: str, name: str) -> Tensor:
+def first_weight(path: str | Path, key: str, name: str) -> Tensor:
     """The convolution that tells a network's width."""
     state = read_tensors(Path(path))
     weight = state.get(key)
@@ -122,7 +69,20 @@ def _first_weight(path: str | Path, key: str, name: str) -> Tensor:
     return weight
 
 
-def _load(network: nn.Module, layers: Mapping[str, str], path: str | Path, name: str) -> None:
+def load_into(network: nn.Module, layers: Mapping[str, str], path: str | Path, name: str) -> None:
+    """Fill a network from a file.
+
+    Args:
+        network: as wide as the file's.
+        layers: the file's names of its layers, and ours.
+        path: a state dict of the authors' implementation.
+        name: what a message calls the network.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        ValueError: it is damaged, or its keys and shapes are not those of the network; the message
+            lists them.
+    """
     state = read_tensors(Path(path))
     ours = {f"{r}.{kind}": f"{o}.{kind}" for r, o in layers.items() for kind in ("weight", "bias")}
     own = network.state_dict()

@@ -1,0 +1,117 @@
+"""What of a model goes into a checkpoint, and how it comes back."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
+
+from csa_inpaint.training.finiteness import require_finite_weights
+from csa_inpaint.training.settings import complete, differences
+from csa_inpaint.training.window import Window
+from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.targets import check_targets
+
+
+class Restorable(pl.LightningModule):
+    """A module with a generator, discriminators and an accumulation window, saved and restored.
+
+    Resuming is strict: the adversaries must be those of the checkpoint. Loading for inference or
+    for a test needs none of them.
+    """
+
+    generator: nn.Module
+    discriminators: nn.ModuleDict
+    window: Window
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's would build what a file names
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device | None = None,
+        strict: bool = True,
+        weights_only: bool = True,
+        trust: Sequence[str] = (),
+        **settings: Any,
+    ) -> Self:
+        """Load a trained model; ``load_model`` does it for a model of any method.
+
+        Args:
+            checkpoint_path: written by a training or by ``import_released``.
+            map_location: device of the weights; None for the CPU.
+            strict: whether missing and surplus weights are an error.
+            weights_only: must stay True: no code of the file is run.
+            trust: packages of your own whose classes the checkpoint may name.
+            settings: replace those in the checkpoint.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is damaged, a checkpoint of something else, or asks for foreign code.
+        """
+        if not weights_only:
+            raise ValueError(
+                f"{checkpoint_path}: weights_only=False would run code of the file, which is not "
+                "needed for any checkpoint of this library"
+            )
+        checkpoint = read_checkpoint(checkpoint_path)
+        module = cls(**{**_trusted_settings(checkpoint, checkpoint_path, trust), **settings})
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"], strict)
+        return module.to(map_location or "cpu")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        require_finite_weights(self.generator)
+        checkpoint["window"] = self.window.state_dict(self.named_parameters())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["state_dict"]
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            checkpoint["state_dict"] = _with_own_discriminators(state, self)
+            return
+        saved = {key.split(".")[1] for key in state if key.startswith("discriminators.")}
+        _require_adversaries(saved, set(self.discriminators))
+        self.window.load_state_dict(checkpoint.get("window") or _window_of_0_1(checkpoint, saved))
+        for line in differences(self.hparams, complete(checkpoint["hyper_parameters"])):
+            if "optimizer." not in line:  # `Rates` tells of those
+                rank_zero_info(f"resumed with another setting: {line}")
+
+
+def _trusted_settings(
+    checkpoint: Mapping[str, Any], path: str | Path, trust: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of the model in a checkpoint, which name nothing but trusted classes."""
+    settings = checkpoint.get("hyper_parameters")
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path} holds weights, but not the settings of their model: csa_inpaint.train and "
+            "import_released write checkpoints that hold both"
+        )
+    check_targets(settings, path, trust)
+    return complete(settings)
+
+
+def _require_adversaries(saved: set[str], present: set[str]) -> None:
+    """Raise a ``ValueError`` that names every adversary that only one side has."""
+    if saved == present:
+        return
+    differ = [f"{name} is missing here" for name in sorted(saved - present)]
+    differ += [f"{name} is not in the checkpoint" for name in sorted(present - saved)]
+    raise ValueError(
+        f"the checkpoint was trained with adversaries [{', '.join(sorted(saved))}]: "
+        f"{'; '.join(differ)}. Resume with adversary=[{','.join(sorted(saved))}]"
+    )
+
+
+def _with_own_discriminators(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """A checkpoint's weights with a module's discriminators, which inference does not use."""
+    own = {k: v for k, v in module.state_dict().items() if k.startswith("discriminators.")}
+    return {k: v for k, v in state.items() if not k.startswith("discriminators.")} | own
+
+
+def _window_of_0_1(checkpoint: Mapping[str, Any], adversaries: set[str]) -> dict[str, Any]:
+    """The window of a checkpoint of version 0.1, which counted the optimizers' steps together."""
+    waiting = checkpoint.get("accumulated", {"batches": 0, "gradients": {}})
+    return {**waiting, "closed": checkpoint["global_step"] // (2 if adversaries else 1)}

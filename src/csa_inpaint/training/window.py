@@ -1,0 +1,86 @@
+"""The accumulation window: the batches whose gradients make one update."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class Window:
+    """Counts the batches of an update, averages their gradients, and carries them over a resume.
+
+    Args:
+        size: batches in a window; the last window of an epoch may be shorter.
+        generator_every: the generator learns in every n-th window, the discriminators in each.
+
+    Raises:
+        ValueError: for values below 1.
+    """
+
+    def __init__(self, size: int = 1, generator_every: int = 1) -> None:
+        if size < 1:
+            raise ValueError(f"accumulate_batches={size}, expected at least 1")
+        if generator_every < 1:
+            raise ValueError(f"generator_every={generator_every}, expected at least 1")
+        self.size = size
+        self.generator_every = generator_every
+        self.batches = 0  # in the open window
+        self.closed = 0  # windows so far
+        self._waiting: Mapping[str, Tensor] = {}  # restored gradients, until training starts
+
+    @property
+    def generator_learns(self) -> bool:
+        """Whether the open window is one of the generator's."""
+        return (self.closed + 1) % self.generator_every == 0
+
+    @property
+    def updates(self) -> int:
+        """Updates of the generator so far."""
+        return self.closed // self.generator_every
+
+    def add(self, last: bool) -> bool:
+        """Count a batch; True where an update follows it. ``last``: no batch comes after it."""
+        self.batches += 1
+        return last or self.batches == self.size
+
+    def close(self) -> None:
+        """The window is over: its updates are made."""
+        self.batches = 0
+        self.closed += 1
+
+    def abandon(self) -> None:
+        """Forget the batches of the open window, whose gradients are gone."""
+        self.batches = 0
+
+    def average(self, gradients: Sequence[Tensor]) -> None:
+        """Turn the sums of the window's gradients into means, in place."""
+        if self.batches > 1:
+            torch._foreach_div_(list(gradients), self.batches)
+
+    def state_dict(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Any]:
+        """The counts, and the gradients that wait for an update.
+
+        All processes must call it. Each holds the gradients of its own batches, but one alone
+        writes them down: so all of them go on with the mean, which the update would use.
+        """
+        waiting = {n: p.grad for n, p in parameters if self.batches and p.grad is not None}
+        if dist.is_available() and dist.is_initialized():
+            for gradient in waiting.values():
+                dist.all_reduce(gradient)
+                gradient /= dist.get_world_size()
+        return {"batches": self.batches, "closed": self.closed, "gradients": waiting}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the counts over now, the gradients with ``restore``."""
+        self.batches = state["batches"]
+        self.closed = state["closed"]
+        self._waiting = state["gradients"]
+
+    def restore(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Put the gradients back, once Lightning has cleared those of an earlier training."""
+        for name, parameter in parameters:
+            if name in self._waiting:
+                parameter.grad = self._waiting[name].to(parameter.device)
+        self._waiting = {}

@@ -1,0 +1,91 @@
+"""Which classes the configuration in a file may name.
+
+Hydra calls whatever a ``_target_`` names. The configuration of a checkpoint is only as trustworthy
+as its author, so what a file names is looked at before it is called.
+"""
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
+
+PACKAGE = "csa_inpaint"
+# Not the callbacks and commands, which write files.
+PARTS = ("adversaries", "csa", "data", "losses", "methods", "networks", "training")
+OPTIMIZERS = "torch.optim"
+
+
+class UntrustedTargetError(ValueError):
+    """A file's configuration names something that this library does not call on a file's word."""
+
+
+def check_targets(config: Any, source: object, trust: Sequence[str] = ()) -> None:
+    """Refuse a configuration that names anything but this library's parts, nested ones too.
+
+    Args:
+        config: resolved: plain mappings, lists and values.
+        source: the file, for the message.
+        trust: packages of the user's own whose classes are called as well, such as
+            ``["my_project"]``.
+
+    Raises:
+        UntrustedTargetError: for a ``_target_`` that is no class of this library's parts, no
+            optimizer of PyTorch and not in a trusted package.
+    """
+    for target in targets(config):
+        if not any(target == name or target.startswith(f"{name}.") for name in trust):
+            _check(target, source)
+
+
+def targets(config: Any) -> Iterator[str]:
+    """All values of ``_target_``, at any depth."""
+    if isinstance(config, dict):
+        for key, value in config.items():
+            if key == "_target_":
+                yield str(value)
+            else:
+                yield from targets(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from targets(value)
+
+
+def foreign_packages(config: Any) -> list[str]:
+    """The packages outside this library that a user's own configuration names."""
+    names = {target.split(".")[0] for target in targets(config)}
+    return sorted(names - {PACKAGE, "torch", "pytorch_lightning"})
+
+
+def _check(target: str, source: object) -> None:
+    found = _find(target)
+    home = getattr(found, "__module__", "")
+    ours = isinstance(found, type) and home.startswith(tuple(f"{PACKAGE}.{p}" for p in PARTS))
+    optimizer = isinstance(found, type) and target.startswith(f"{OPTIMIZERS}.")
+    if not ours and not (optimizer and home.startswith(OPTIMIZERS)):
+        package = target.split(".")[0]
+        raise UntrustedTargetError(
+            f"{source} asks to call {target!r}, which is no class of {PACKAGE} that a file may name"
+            f"{' in this version' if package == PACKAGE else ''}: it could run any code. "
+            + (
+                "The file was made by another version of the library or tampered with."
+                if package == PACKAGE
+                else f"If you trust the file and {package}, pass trust=[{package}]."
+            )
+        )
+
+
+def _find(target: str) -> object:
+    """What a dotted name below this library or ``torch.optim`` names, or None."""
+    if not target.startswith((f"{PACKAGE}.", f"{OPTIMIZERS}.")):
+        return None
+    found: object = None
+    parts = target.split(".")
+    for end in range(1, len(parts)):  # the longest part of the name that is a module
+        name = ".".join(parts[:end])
+        try:
+            found = import_module(name)
+        except ModuleNotFoundError:
+            break
+        module_end = end
+    for part in parts[module_end:]:
+        found = getattr(found, part, None)
+    return found
