@@ -1,6 +1,7 @@
 """What the tests of training share: a tiny model, its batches and a quiet Trainer."""
 
 import os
+import socket
 
 # The networks here are tiny: a second thread costs more in waiting than it brings. Set before
 # torch is imported, and for the processes that tests start.
@@ -140,6 +141,30 @@ def make_trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
         )
 
     return make
+
+
+def _in_process(rank: int, function: Callable[..., None], port: int, arguments: tuple) -> None:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank)
+    )
+    # What torchrun sets, by which Lightning knows that its processes are there already.
+    os.environ.update(
+        WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", TORCHELASTIC_RUN_ID="tests"
+    )
+    function(*arguments)
+
+
+@pytest.fixture
+def in_two_processes() -> Callable[..., None]:
+    """Runs a function of a test module in two processes that can find each other."""
+
+    def run(function: Callable[..., None], *arguments: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        torch.multiprocessing.spawn(_in_process, (function, port, arguments), nprocs=2)
+
+    return run
 
 
 def released_state(network: nn.Module, layers: Mapping[str, str]) -> dict[str, Tensor]:

@@ -58,3 +58,11 @@ def test_adversaries_train_in_two_processes(tmp_path):
     assert all(torch.isfinite(value).all() for value in weights.values())
     (metrics,) = tmp_path.rglob("metrics.csv")
     assert "health/grad_norm/patch" in metrics.read_text()
+
+
+@pytest.mark.slow
+def test_default_strategy_trains_on_two_devices(tmp_path):
+    weights = trained(
+        tmp_path, "trainer.devices=2", "data.batch_size=1", "trainer.limit_train_batches=2"
+    )
+    assert any(name.startswith("discriminators.feature.") for name in weights)

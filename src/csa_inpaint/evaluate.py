@@ -20,6 +20,7 @@ from csa_inpaint.evaluation.metrics import MEASURES, image_scores
 from csa_inpaint.training.loading import load_model
 from csa_inpaint.types import Batch
 from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.targets import trusted_config
 
 Scores = dict[str, dict[str, float]]  # method → score → value
 SCORES = tuple(f"{region}{measure}" for region in ("", "hole_") for measure in MEASURES)
@@ -68,7 +69,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     Scores and pictures go to ``folder``.
     """
     datamodule = instantiate(data_config(cfg), _convert_="all")
-    model = load_model(cfg.checkpoint)
+    model = load_model(cfg.checkpoint, trust=cfg.trust)
     baselines = BaselineScores(cfg.baselines)
     trainer: pl.Trainer = instantiate(
         cfg.trainer, callbacks=[Preview(folder, images=cfg.images), baselines], _convert_="all"
@@ -89,7 +90,8 @@ def data_config(cfg: DictConfig) -> DictConfig:
     """The data module's configuration: the checkpoint's, with what ``cfg`` replaces.
 
     Raises:
-        ValueError: the checkpoint holds no configuration and ``cfg`` does not bring one.
+        ValueError: the checkpoint holds no configuration and ``cfg`` does not bring one, or it
+            names classes that a file may not name.
     """
     saved = read_checkpoint(cfg.checkpoint).get("config")
     replaced = {key: cfg[key] for key in ("data", "mask", "seed") if key in cfg}
@@ -103,8 +105,7 @@ def data_config(cfg: DictConfig) -> DictConfig:
         # A whole group replaces, a few keys are merged.
         whole = not isinstance(node, DictConfig) or "_target_" in node
         base[key] = node if whole else OmegaConf.merge(base[key], node)
-    data: DictConfig = base.data
-    return data
+    return trusted_config(base, "data", cfg.checkpoint, cfg.trust)
 
 
 def table(scores: Scores) -> Table:

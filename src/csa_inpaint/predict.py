@@ -99,7 +99,7 @@ def predict(cfg: DictConfig) -> list[Job]:
         ValueError: pictures of a folder could not be filled; the others are written all the same.
     """
     jobs = plan(Path(cfg.images), Path(cfg.masks), Path(cfg.output), cfg.overwrite)
-    model = load_model(cfg.checkpoint)
+    model = load_model(cfg.checkpoint, trust=cfg.trust)
     cuda = cfg.device == "auto" and torch.cuda.is_available()
     device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
     model.to(device).eval()

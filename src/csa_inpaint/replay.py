@@ -22,6 +22,7 @@ from csa_inpaint.training.module import Inpainter
 from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.types import Batch
 from csa_inpaint.weights.files import read_tensors
+from csa_inpaint.weights.targets import trusted_config
 
 
 class TermReport(NamedTuple):
@@ -148,18 +149,20 @@ def replay(cfg: DictConfig) -> Report:
     config = OmegaConf.create(dump["config"])
     # No average was dumped; a compiled network would run no hooks.
     config.model.update(ema_decay=None, compile=False)
+    model = trusted_config(config, "model", cfg.dump, cfg.trust)
+    adversaries = trusted_config(config, "adversary", cfg.dump, cfg.trust)
     watch = Watch(dump)
     trainer: pl.Trainer = instantiate(
         cfg.trainer,
         precision=precision,
-        callbacks=[*instances(config.get("adversary")), watch],
+        callbacks=[*instances(adversaries), watch],
         _convert_="all",
     )
     batch = Batch(dump["image"], dump["mask"], dump["path"])
     loader: DataLoader[Batch] = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
     failure = None
     try:
-        trainer.fit(instantiate(config.model, _convert_="all"), loader)
+        trainer.fit(instantiate(model, _convert_="all"), loader)
     except NonFiniteLossError as error:
         failure = str(error)
     report = Report(failure, watch.first, watch.weights, watch.terms)

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from csa_inpaint.cli.entry import describe
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.targets import foreign_packages
 
 RESULT = "result.json"
 SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")
@@ -51,6 +52,7 @@ class Result:
         self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
         config = compose("evaluate", overrides=options)
         config.checkpoint = str(path)
+        config.trust = foreign_packages(self.config)  # the sweep's own configuration named them
         (folder / "evaluation").mkdir(exist_ok=True)
         self.scores = evaluate(config, folder / "evaluation")["composite"]
 

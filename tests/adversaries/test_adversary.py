@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from csa_inpaint import CSAInpainter
@@ -20,6 +21,7 @@ from csa_inpaint.adversaries import (
     PatchAdversary,
     RelativisticAverageLeastSquares,
 )
+from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator
 from csa_inpaint.losses.terms import Term
 from csa_inpaint.types import Batch, Inpainting
 
@@ -240,6 +242,90 @@ def test_adversary_order_in_the_config_does_not_matter(
     run("whole", swapped=False)
     run("swapped", swapped=True, checkpoint=tmp_path / "whole/epoch_0.ckpt")
     assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "swapped/end.ckpt")
+
+
+def test_discriminators_start_alike_in_any_order_and_company(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    class Start(pl.Callback):
+        def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            self.state = {k: v.clone() for k, v in pl_module.discriminators.state_dict().items()}
+            self.draw = torch.rand(1)
+
+    def start(*callbacks: Adversary) -> Start:
+        watch = Start()
+        make_trainer([*callbacks, watch]).fit(make_module(), make_batches(1))
+        return watch
+
+    one, other = start(patch(Hinge()), feature(Hinge())), start(feature(Hinge()), patch(Hinge()))
+    alone, second = start(patch(Hinge())), start(patch(Hinge(), name="second"))
+    assert list(one.state) == list(other.state)
+    assert_equal(one.state, other.state)
+    assert_equal(alone.state, {k: v for k, v in one.state.items() if k in alone.state})
+    assert torch.equal(one.draw, other.draw)
+    assert torch.equal(one.draw, alone.draw)
+    weight = "0.weight"
+    assert not torch.equal(alone.state[f"patch.{weight}"], second.state[f"second.{weight}"])
+
+
+class Joined(Adversary):
+    """Judges an image and its hole, with a discriminator of two arguments."""
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(4, 1, 4, stride=4)
+
+        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.cat([image, mask], dim=1))
+
+    def build_discriminator(self, pl_module: Any) -> torch.nn.Module:
+        return self.Network()
+
+    def pair(self, pl_module: Any, batch: Batch, out: Inpainting) -> Any:
+        return (batch.image, batch.mask), (out.composite, batch.mask)
+
+
+def test_adversary_may_judge_several_tensors_together(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    module = make_module(Watched)
+    make_trainer([Joined("joined", Hinge())]).fit(module, make_batches(1))
+    assert module.reached[0]["generator/joined refinement"] > 0
+
+
+@pytest.mark.parametrize(
+    ("adversary", "size", "message"),
+    [
+        (feature, 32, r"feature-patch.* images of 48×48, not of 32×32: choose a larger data\.size"),
+        (patch, 16, r"the patch discriminator judges images of at least 24×24, not 16×16"),
+    ],
+)
+def test_adversary_says_which_size_it_needs(
+    adversary: Make,
+    size: int,
+    message: str,
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+) -> None:
+    image = torch.zeros(1, 3, size, size)
+    batches = make_batches(given=[Batch(image, image[:, :1] + 1, ["a.jpg"])])
+    weights = {"consistency": 0.0}
+    with pytest.raises(ValueError, match=message):
+        make_trainer([adversary(Hinge())]).fit(make_module(loss_weights=weights), batches)
+
+
+@pytest.mark.parametrize("strides", [(2, 1, 1), (2, 2, 2), (1, 1, 1)])
+def test_feature_discriminator_knows_its_smallest_input(strides: tuple[int, int, int]) -> None:
+    network = FeaturePatchDiscriminator(4, 4, strides)
+    smallest = network.smallest
+    assert network(torch.rand(1, 4, smallest, smallest)).numel()
+    with pytest.raises(ValueError, match="choose a larger data"):
+        network(torch.rand(1, 4, smallest - 1, smallest))
+    super_forward = torch.nn.Sequential.forward
+    with pytest.raises((ValueError, RuntimeError)):  # what the layers themselves cannot take
+        super_forward(network, torch.rand(1, 4, smallest - 1, smallest - 1))
 
 
 def test_adversary_is_not_needed_to_load_or_validate(

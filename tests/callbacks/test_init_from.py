@@ -117,7 +117,7 @@ def test_init_from_names_the_settings_that_differ(
     torch.save(state, saved)
     start(saved, attention={"similarity": "released"}, detach_rough=True)
     assert "generator.attention.similarity=released (checkpoint: cosine)" in reports[0]
-    assert "generator.detach_rough=True (checkpoint: False)" in reports[0]
+    assert "generator.detach_rough=True (checkpoint: default)" in reports[0]
 
 
 def test_init_from_refuses_weights_that_do_not_fit(

@@ -5,6 +5,7 @@ import io
 import pytorch_lightning as pl
 import rich
 import torch
+from pytorch_lightning.callbacks import RichProgressBar
 from torch.utils.data import DataLoader
 
 from csa_inpaint.callbacks import LossProgressBar
@@ -48,3 +49,10 @@ def test_progress_bar_shows_every_loss_unbroken_in_80_columns() -> None:
         name, value = shown.split()
         assert name in words
         assert value in words
+
+
+def test_progress_bar_leaves_other_bars_as_they_are() -> None:
+    before = RichProgressBar().theme
+    LossProgressBar()
+    assert RichProgressBar().theme == before
+    assert before.metrics_format != ".3g"

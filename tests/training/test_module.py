@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 
 from csa_inpaint import CSAInpainter
@@ -23,6 +24,7 @@ from csa_inpaint.callbacks import SaveOnInterrupt, interrupt
 from csa_inpaint.losses.terms import Term
 from csa_inpaint.networks.vgg import VGG16Features, VGGFeatures
 from csa_inpaint.training.finiteness import NonFiniteLossError
+from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.training.schedule import LinearDecay
 from csa_inpaint.types import Batch, Inpainting
 
@@ -451,6 +453,114 @@ def test_module_saves_no_weights_that_are_not_finite(
     with pytest.raises(NonFiniteLossError, match=r"generator\.refinement\.first\.weight"):
         trainer.save_checkpoint(tmp_path / "end.ckpt")
     assert (tmp_path / "end.ckpt").read_bytes() == before
+
+
+# --- a step that fails, and the next training ---------------------------------------------------
+
+
+class FailOnce(pl.Callback):
+    """Raises between the terms and their backward, for one side's first step."""
+
+    def __init__(self, side: str) -> None:
+        self.side, self.failed = side, False
+
+    def fail(self, side: str) -> None:
+        if side == self.side and not self.failed:
+            self.failed = True
+            raise RuntimeError("something else went wrong")
+
+
+class FailingObserver(FailOnce, TermObserver):
+    def on_discriminator_terms(self, *args: Any) -> None:
+        self.fail("discriminator")
+
+    def on_generator_terms(self, *args: Any) -> None:
+        self.fail("generator")
+
+
+@pytest.mark.parametrize("side", ["discriminator", "generator"])
+def test_module_trains_again_after_a_step_that_failed(
+    side: str, make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    failed, fresh = make_module(Recorder), make_module(Recorder)
+    with pytest.raises(RuntimeError, match="something else"):
+        make_trainer([*adversaries(), FailingObserver(side)]).fit(failed, make_batches(2))
+    assert all(p.requires_grad for p in failed.generator.parameters())
+    assert all(p.requires_grad for p in failed.discriminators.parameters())
+    assert not hasattr(failed, "step")  # nor the graph that it holds
+    if side == "discriminator":  # nothing was updated yet
+        for module in (failed, fresh):
+            make_trainer(adversaries()).fit(module, make_batches(2))
+        assert_close(failed.updates, fresh.updates)
+    else:
+        make_trainer(adversaries()).fit(failed, make_batches(2))
+        assert len(failed.updates) == 2
+
+
+def test_module_keeps_nothing_of_an_earlier_trainings_adversaries(
+    make_module: Make, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> None:
+    module = make_module()
+    make_trainer(adversaries()).fit(module, make_batches(1))
+    vgg, patch = module.vgg, module.discriminators["patch"]
+    assert vgg is not None
+    make_trainer([adversaries()[0], save_after()]).fit(module, make_batches(1))
+    assert list(module.discriminators) == ["patch"]
+    assert module.discriminators["patch"] is patch  # it goes on from what it has learnt
+    assert module.vgg is vgg
+    state = torch.load(tmp_path / "end.ckpt", weights_only=True)["state_dict"]
+    assert not any(key.startswith("discriminators.feature") for key in state)
+    make_trainer([PatchAdversary(WGANGP(), width=6)]).fit(module, make_batches(1))
+    assert module.discriminators["patch"][0].out_channels == 6
+    make_trainer().fit(module, make_batches(1))
+    assert len(module.discriminators) == 0
+
+
+# --- gradient scaling ----------------------------------------------------------------------------
+
+
+def half(**settings: Any) -> MixedPrecision:
+    """Lightning's 16-mixed, which it would not choose for a CPU."""
+    return MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", **settings))
+
+
+def test_module_scales_all_gradients_of_a_window_alike(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    """The scale may grow after every update; the generator's sums must not be divided by a scale
+    that grew between the discriminators' step and theirs."""
+    updates = []
+    for growth_interval in (1, 1000):
+        module = make_module(Recorder, accumulate_batches=2, ema_decay=None)
+        plugin = half(init_scale=2.0, growth_factor=2.0, growth_interval=growth_interval)
+        patch = PatchAdversary(RelativisticAverageLeastSquares(), width=4)
+        make_trainer([patch], plugins=[plugin]).fit(module, make_batches(4))
+        assert plugin.scaler.get_scale() == (8.0 if growth_interval == 1 else 2.0)
+        updates.append(module.updates)
+    growing, constant = updates
+    likeness = [torch.cosine_similarity(a, b, dim=0) for a, b in zip(*updates, strict=True)]
+    assert all(value > 0.99 for value in likeness)
+    for one, other in zip(growing[:1], constant[:1], strict=True):
+        torch.testing.assert_close(one.norm(), other.norm(), rtol=1e-2, atol=0)
+
+
+# --- compiling -----------------------------------------------------------------------------------
+
+
+def test_module_compiles_what_can_be_compiled(
+    make_module: Make, make_batches: Make, make_trainer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient penalty differentiates twice, which compiled networks cannot."""
+    compiled: list[str] = []
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self: compiled.append(type(self).__name__)
+    )
+    module = make_module(compile=True)
+    make_trainer(adversaries()).fit(module, make_batches(1))
+    assert compiled == ["Generator", "FeaturePatchDiscriminator"]
+    compiled.clear()
+    make_trainer([PatchAdversary(WGANGP(weight=0), width=4)]).fit(module, make_batches(1))
+    assert compiled == ["Generator", "PatchDiscriminator"]
 
 
 # --- stopping and resuming -----------------------------------------------------------------------

@@ -44,7 +44,7 @@ class InitFrom(pl.Callback):
         found = match(state, own)
         saved = complete(checkpoint.get("hyper_parameters", {}))
         here, there = pl_module.hparams["generator"], saved["generator"]
-        settings = [f"generator.{line}" for line in differences(here, there)]
+        settings = list(differences({"generator": here}, {"generator": there}))
         # Between generators of two sizes some tensors fit by chance, and mean nothing.
         same_size = all(here.get(key) == there.get(key) for key in SIZES)
         misshapen = any(line.startswith("generator.") for line in found.misshapen)

@@ -9,13 +9,16 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import rank_zero_info
 
+from csa_inpaint.training.module import Inpainter
+
 
 class SaveOnInterrupt(Checkpoint):
-    """On Ctrl-C, finish the batch, save everything and say how to resume.
+    """On Ctrl-C, finish the accumulation window, save everything and say how to resume.
 
-    After the last batch of an epoch it waits for the epoch's end, validation included: a run that
-    is resumed in between would leave that out, and with it the step of the schedule. As a
-    ``Checkpoint`` it runs after all other hooks.
+    Within a window the processes hold gradients of their own, and a checkpoint has room for one
+    set. After the last batch of an epoch the callback waits for the end of the epoch, validation
+    included: a run that is resumed before the validation would skip it and the step of the
+    schedule. As a ``Checkpoint`` it runs after all other hooks.
 
     A second Ctrl-C stops at once; the checkpoints that were written before stay.
 
@@ -39,12 +42,12 @@ class SaveOnInterrupt(Checkpoint):
         if self._requested:
             raise KeyboardInterrupt
         self._requested = True
-        rank_zero_info("\nStopping after this batch (Ctrl-C again stops at once) …")
+        rank_zero_info("\nStopping after this update (Ctrl-C again stops at once) …")
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+    def on_train_batch_end(  # type: ignore[override]  # it works with no other module
+        self, trainer: pl.Trainer, pl_module: Inpainter, *args: Any, **kwargs: Any
     ) -> None:
-        if not trainer.is_last_batch:
+        if not trainer.is_last_batch and not pl_module.window.batches:
             self._stop_if_requested(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

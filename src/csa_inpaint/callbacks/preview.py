@@ -1,5 +1,6 @@
 """Pictures of the held-out images, after every validation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ COLUMNS = ("masked", "rough", "refined", "composite", "truth")
 
 
 class Preview(pl.Callback):
-    """Write a grid of the first held-out images: masked | rough | refined | composite | truth.
+    """Write a grid of held-out images: masked | rough | refined | composite | truth.
 
-    It goes to ``directory`` and to the loggers that show pictures (Weights & Biases, TensorBoard).
+    The images lie evenly spread over the held-out set, the same every time: neighbours in a set of
+    video frames look alike. The grid goes to ``directory`` and to the loggers that show pictures
+    (Weights & Biases, TensorBoard).
 
     Args:
         directory: gets ``epoch_<number>.png``.
@@ -30,9 +33,19 @@ class Preview(pl.Callback):
         self.images = images
         self.every_n_epochs = every_n_epochs
         self._rows: list[Tensor] = []
+        self._wanted: set[int] = set()  # positions in this process's share of the set
+        self._seen = 0
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._rows = []
+        self._start(trainer.val_dataloaders, trainer.num_val_batches)
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer.test_dataloaders, trainer.num_test_batches)
+
+    def _start(self, loader: Any, batches: Sequence[int | float]) -> None:
+        self._rows, self._seen = [], 0
+        available = min(len(loader.sampler), int(batches[0]) * loader.batch_size)
+        self._wanted = set(spread(self.images, available))
 
     def on_validation_batch_end(
         self,
@@ -43,9 +56,14 @@ class Preview(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        wanted = self.images - len(self._rows)
-        if trainer.is_global_zero and wanted > 0:
-            self._rows += list(rows(batch, outputs)[:wanted].cpu())
+        positions = range(self._seen, self._seen + len(batch.image))
+        chosen = [row for row, position in enumerate(positions) if position in self._wanted]
+        self._seen += len(batch.image)
+        if trainer.is_global_zero and chosen:
+            self._rows += list(rows(batch, outputs)[chosen].cpu())
+
+    def on_test_batch_end(self, *arguments: Any, **options: Any) -> None:
+        self.on_validation_batch_end(*arguments, **options)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -57,6 +75,18 @@ class Preview(pl.Callback):
         save_image(picture, self.directory / f"epoch_{trainer.current_epoch:04d}.png")
         for logger in trainer.loggers:
             log_picture(logger, "val/preview", picture, trainer.global_step)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_validation_epoch_end(trainer, pl_module)
+
+
+def spread(count: int, available: int) -> list[int]:
+    """At most ``count`` of the positions 0 … available - 1, evenly spread, the ends included."""
+    if available <= count:
+        return list(range(available))
+    if count == 1:
+        return [0]
+    return [round(index * (available - 1) / (count - 1)) for index in range(count)]
 
 
 def rows(batch: Batch, out: Inpainting) -> Tensor:

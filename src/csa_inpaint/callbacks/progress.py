@@ -1,5 +1,6 @@
 """A progress bar with room for the losses."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -20,8 +21,8 @@ class LossProgressBar(RichProgressBar):
     def __init__(self, bar_width: int = 10, **options: Any) -> None:
         super().__init__(**options)
         self.bar_width = bar_width
-        self.theme.metrics_text_delimiter = " "
-        self.theme.metrics_format = ".3g"
+        # A copy: Lightning's bars share their default theme.
+        self.theme = replace(self.theme, metrics_text_delimiter=" ", metrics_format=".3g")
 
     def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
         columns = super().configure_columns(trainer)

@@ -50,11 +50,16 @@ def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
-    """The settings that differ between a run and a checkpoint, as lines of text."""
+    """The settings that differ between a run and a checkpoint, as lines of text.
+
+    A part's argument that one side leaves out has its default there. A setting of the model that
+    one side lacks is new, and its default does what older versions did.
+    """
     one, other = dict(flat(here)), dict(flat(there))
     for key in {**one, **other}:
         value, saved = (settings.get(key, "default") for settings in (one, other))
-        if value != saved:
+        new = "." not in key and "default" in (value, saved)
+        if value != saved and not new:
             yield f"{key}={value} (checkpoint: {saved})"
 
 

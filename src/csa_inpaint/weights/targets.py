@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
 PACKAGE = "csa_inpaint"
 # Not the callbacks and commands, which write files.
 PARTS = ("adversaries", "csa", "data", "losses", "methods", "networks", "training")
@@ -34,6 +36,25 @@ def check_targets(config: Any, source: object, trust: Sequence[str] = ()) -> Non
     for target in targets(config):
         if not any(target == name or target.startswith(f"{name}.") for name in trust):
             _check(target, source)
+
+
+def trusted_config(
+    config: DictConfig, key: str, source: object, trust: Sequence[str] = ()
+) -> DictConfig:
+    """One part of a file's configuration, resolved, whose targets may all be called.
+
+    Args:
+        config: what the file holds, with all that the part refers to.
+        key: of the part; an absent part is an empty one.
+        source, trust: see ``check_targets``.
+
+    Raises:
+        UntrustedTargetError: see ``check_targets``.
+    """
+    node = config.get(key)
+    part: Any = {} if node is None else OmegaConf.to_container(node, resolve=True)
+    check_targets(part, source, trust)
+    return DictConfig(part)
 
 
 def targets(config: Any) -> Iterator[str]:
