@@ -18,23 +18,11 @@ from csa_inpaint.losses.step import Step
 from csa_inpaint.losses.terms import Term, loss_terms
 from csa_inpaint.methods.generator import InpaintingGenerator
 from csa_inpaint.networks.vgg import FULL_WIDTH, VGG16Features
+from csa_inpaint.training import finiteness, preparation
 from csa_inpaint.training.average import MovingAverage
 from csa_inpaint.training.checkpoint import Restorable
-from csa_inpaint.training.finiteness import (
-    non_finite,
-    require_finite_gradients,
-    require_finite_terms,
-)
 from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.training.precision import end_window, prepare_scaler
-from csa_inpaint.training.preparation import (
-    by_name,
-    callbacks_of,
-    compile_networks,
-    features_for,
-    optimizer_of,
-    prepare_strategy,
-)
 from csa_inpaint.training.schedule import LinearDecay, Rates
 from csa_inpaint.training.window import Window
 from csa_inpaint.types import Batch, Inpainting
@@ -135,13 +123,13 @@ class Inpainter(Restorable):
             self.window.abandon()  # of an earlier training that stopped: Lightning clears gradients
             own = {each.name: self.discriminators[each.name] for each in self.adversaries}
             self.discriminators = nn.ModuleDict(own)  # in their order, and no others
-            self.vgg = features_for(
+            self.vgg = preparation.features_for(
                 self.terms, self.adversaries, self.generator, self.vgg_options, self.vgg
             )
             prepare_scaler(self.trainer)
-            prepare_strategy(self.trainer, bool(self.adversaries))
+            preparation.prepare_strategy(self.trainer, bool(self.adversaries))
             if self.compile_networks:
-                compile_networks(self.generator, self.discriminators, self.adversaries)
+                preparation.compile_networks(self.generator, self.discriminators, self.adversaries)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
@@ -152,15 +140,15 @@ class Inpainter(Restorable):
     @property
     def adversaries(self) -> list[Adversary]:
         """The run's adversaries, by name: the order in the config does not matter."""
-        return by_name(self.trainer)
+        return preparation.by_name(self.trainer)
 
     @property
     def observers(self) -> list[TermObserver]:
         """The run's callbacks that see every step's terms."""
-        return callbacks_of(self.trainer, TermObserver)
+        return preparation.callbacks_of(self.trainer, TermObserver)
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
-        make = partial(optimizer_of, trainer=self.trainer)
+        make = partial(preparation.optimizer_of, trainer=self.trainer)
         optimizers = [make(self.optimizer, self.generator.parameters())]
         if self.adversaries:
             groups = [adversary.parameter_group(self) for adversary in self.adversaries]
@@ -217,7 +205,7 @@ class Inpainter(Restorable):
             with torch.set_grad_enabled(self.window.generator_learns):
                 out = self.generator(batch.image, batch.mask)
         except FloatingPointError as error:  # the generator found it before the losses did
-            raise non_finite(self, batch, str(error)) from error
+            raise finiteness.non_finite(self, batch, str(error)) from error
         self.step = Step(batch, out, self.vgg)
         try:
             yield self.step
@@ -249,14 +237,14 @@ class Inpainter(Restorable):
 
     def descend(self, optimizer: Any, terms: Sequence[Term], batch: Batch, update: bool) -> None:
         """Log the terms, add their gradient and, at the end of a window, take the step."""
-        require_finite_terms(self, batch, terms)
+        finiteness.require_finite_terms(self, batch, terms)
         self.log_dict(
             {term.name: term.loss.detach() for term in terms},
             prog_bar=True,
             batch_size=len(batch.image),
         )
         self.manual_backward(torch.stack([term.weight * term.loss for term in terms]).sum())
-        require_finite_gradients(self, batch, optimizer)
+        finiteness.require_finite_gradients(self, batch, optimizer)
         if update:
             optimizer.step()
             optimizer.zero_grad()
