@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -119,8 +120,9 @@ def test_sample_that_is_all_hole_becomes_zero(exclude: bool) -> None:
     x = random_features(2, 3, 8, 8).requires_grad_()
     mask = torch.zeros(2, 1, 32, 32)
     mask[0] = 1
-    output = ContextualAttention(exclude_hole=exclude)(x, mask)
-    (gradient,) = torch.autograd.grad(output.square().sum(), x)
+    with torch.autograd.set_detect_anomaly(True):
+        output = ContextualAttention(exclude_hole=exclude)(x, mask)
+        (gradient,) = torch.autograd.grad(output.square().sum(), x)
     assert output[0].abs().max() == 0
     assert gradient[0].abs().max() == 0
     assert output[1].isfinite().all()
@@ -145,6 +147,7 @@ def test_mask_may_have_any_multiple_of_the_compared_size_and_any_dtype() -> None
     for ratio, dtype in ((2, torch.bool), (8, torch.uint8), (3, torch.float64)):
         mask = small.repeat_interleave(ratio, 2).repeat_interleave(ratio, 3).to(dtype)
         assert torch.equal(attention(x, mask), expected)
+    assert torch.equal(attention(x, torch.where(small > 0, 0.6, 0.5)), expected)
 
 
 # --- sizes and numbers ---------------------------------------------------------------------------
@@ -166,6 +169,16 @@ def test_distinct_patches_without_a_hole_find_themselves(options: Any) -> None:
     torch.testing.assert_close(output[inner], x[inner])
     torch.testing.assert_close(output[..., 0, border:-border], x[..., 0, border:-border] / 2)
     torch.testing.assert_close(output[..., -1, -1], x[..., -1, -1] / 4)
+
+
+def test_weights_are_the_softmax_over_keys_of_scaled_similarities() -> None:
+    x = random_features(2, 5, 8, 12)
+    vectors = x[..., ::2, ::2].flatten(2)
+    similarity = F.normalize(vectors, dim=1).mT @ vectors  # keys are normalised, queries are not
+    weights = ContextualAttention(kernel_size=1, fuse=1, scale=0.7).attend(
+        x, torch.zeros(2, 1, 8, 12)
+    )
+    torch.testing.assert_close(weights, (0.7 * similarity).softmax(dim=1))
 
 
 @pytest.mark.parametrize("taps", [3, 5])

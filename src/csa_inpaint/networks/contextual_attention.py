@@ -80,9 +80,7 @@ class ContextualAttention(nn.Module):
         small = self._reduce(features, size)
         padding = self.kernel_size // 2
         queries = F.unfold(small, self.kernel_size, padding=padding)  # (B, C·k·k, P)
-        similarity = self.unit(queries).mT @ queries
-        if self.fuse > 1:
-            similarity = fuse(similarity, *size, self.fuse)
+        similarity = fuse(self.unit(queries).mT @ queries, *size, self.fuse)
         # What lies outside the map counts as known.
         hole = (self._reduce(mask, size) > 0.5).float()
         touched = F.max_pool2d(hole, self.kernel_size, stride=1, padding=padding)
