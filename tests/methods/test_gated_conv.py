@@ -180,6 +180,14 @@ def test_closed_gate_lets_nothing_pass_and_open_gate_everything() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_gated_convolution_starts_with_a_signal_of_its_input_size() -> None:
+    torch.manual_seed(0)
+    x = 0.1 * torch.randn(4, 64, 16, 16)
+    for dilation in (1, 4):
+        inner = GatedConv2d(64, 64, dilation=dilation)(x)[..., 4:-4, 4:-4]
+        torch.testing.assert_close(inner.std(), torch.tensor(0.1), rtol=0.1, atol=0)
+
+
 def test_same_padding_puts_the_odd_cell_behind() -> None:
     # A kernel of ones over an image of ones counts the cells that are no padding.
     layer = PaddedConv2d(1, 1, stride=2, padding="same")

@@ -57,8 +57,7 @@ class PaddedConv2d(nn.Conv2d):
             padding_mode="reflect" if padding == "reflect" else "zeros",
         )
         self.same = padding == "same"
-        # TensorFlow's default, with which the authors trained.
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.kaiming_normal_(self.weight, nonlinearity="linear")
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -99,6 +98,11 @@ class GatedConv2d(PaddedConv2d):
     ) -> None:
         super().__init__(inputs, 2 * outputs, kernel_size, stride, dilation, padding)
         self.activation = nn.ELU() if activation is None else activation
+        # A gate starts half open: weights of twice the size keep the signal's size. With
+        # TensorFlow's default, which the authors' code leaves as it is, little of the image
+        # arrives at the end of such deep networks, and training starts slowly.
+        with torch.no_grad():
+            self.weight.mul_(2)
 
     def forward(self, input: Tensor) -> Tensor:
         features, gate = super().forward(input).chunk(2, dim=1)
