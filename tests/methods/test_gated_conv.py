@@ -156,6 +156,24 @@ def test_generator_reproduces_all_recorded_networks(port: str) -> None:
     assert_network(load_file(SHARED / f"deepfill_v2_net{port}.safetensors"), layers, network)
 
 
+def test_variants_have_their_own_attention() -> None:
+    options = {}
+    for variant in PADDING:
+        network = generator(variant)
+        attention = network.attention
+        options[variant] = (
+            attention.exclude_hole,
+            attention.count_overlaps,
+            attention.align_corners,
+            type(network.attention_branch[-1].activation),
+        )
+    assert options == {
+        "symmetric": (False, False, False, nn.ReLU),
+        "tensorflow": (False, False, True, nn.ReLU),
+        "mmagic": (True, True, False, nn.ELU),
+    }
+
+
 def test_generator_has_the_published_number_of_parameters() -> None:
     network = GatedConvGenerator()
     assert parameters(network.rough) == 1_631_151
