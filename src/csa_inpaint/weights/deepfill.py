@@ -1,0 +1,97 @@
+"""Key names of DeepFill v2 networks in public implementations, and ours.
+
+Each function returns the layers of the generator, in the order in which an image passes them: the
+rough network, the refinement's dilated branch, its attention branch, its decoder.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+# Layers without parameters have a place in our networks too: two that upsample.
+DECODER = (0, 1, 3, 4, 6, 7, 8)
+
+
+def our_layers() -> list[str]:
+    """Names of the layers in ``GatedConvGenerator``."""
+    return [
+        *(f"rough.{i}" for i in (*range(10), *(10 + i for i in DECODER))),
+        *(f"dilated_branch.{i}" for i in range(10)),
+        *(f"attention_branch.{i}" for i in range(6)),
+        *(f"attention_tail.{i}" for i in range(2)),
+        *(f"decoder.{i}" for i in DECODER),
+    ]
+
+
+def pytorch_layers() -> dict[str, str]:
+    """Layers of the PyTorch port's own networks (``stage1``, ``stage2``), and ours."""
+    down = ["down_block1.conv1_downsample", "down_block1.conv2"]
+    down += ["down_block2.conv1_downsample", "down_block2.conv2"]
+    up = ["conv_bn6", "conv_bn7", "up_block1.conv1_upsample.conv", "up_block1.conv2"]
+    up += ["up_block2.conv1_upsample.conv", "up_block2.conv2", "conv_to_rgb"]
+    names = [
+        *(f"stage1.{name}" for name in ("conv1", *down, *(f"conv_bn{i}" for i in range(1, 6)))),
+        *(f"stage1.{name}" for name in up),
+        *(f"stage2.conv_{name}" for name in ("conv1", *down)),
+        *(f"stage2.conv_conv_bn{i}" for i in range(1, 6)),
+        *(f"stage2.ca_{name}" for name in ("conv1", *down)),
+        *(f"stage2.ca_conv_bn{i}" for i in (1, 4, 5)),
+        *(f"stage2.{name}" for name in up),
+    ]
+    return _pairs(f"{name}.conv" for name in names)
+
+
+def tensorflow_layers() -> dict[str, str]:
+    """Layers of the PyTorch port that takes the authors' TensorFlow weights, and ours."""
+
+    def numbered(prefix: str, numbers: range) -> list[str]:
+        suffixes = dict.fromkeys((2, 4), "_downsample") | dict.fromkeys(range(7, 11), "_atrous")
+        suffixes |= dict.fromkeys((13, 15), "_upsample.conv")
+        if prefix == "pmconv":
+            suffixes |= dict.fromkeys((9, 10), "")
+        return [f"{prefix}{i}{suffixes.get(i, '')}.conv" for i in numbers]
+
+    return _pairs(
+        [
+            *numbered("conv", range(1, 18)),
+            *numbered("xconv", range(1, 11)),
+            *numbered("pmconv", range(1, 7)),
+            *numbered("pmconv", range(9, 11)),
+            *numbered("allconv", range(11, 18)),
+        ]
+    )
+
+
+def mmagic_layers() -> dict[str, str]:
+    """Layers of mmagic's networks, and ours in the variant ``mmagic``."""
+    six, seven, four = range(1, 7), range(1, 8), range(4)
+    neck = "stage2.contextual_attention_neck"
+    names = [
+        *(f"stage1.encoder.enc{i}" for i in six),
+        *(f"stage1.dilation_neck.dilation_convs.{i}" for i in four),
+        *(f"stage1.decoder.dec{i}" for i in seven),
+        *(f"stage2.encoder_conv.enc{i}" for i in six),
+        *(f"stage2.dilation_neck.dilation_convs.{i}" for i in four),
+        *(f"stage2.encoder_attention.enc{i}" for i in six),
+        f"{neck}.conv1",
+        f"{neck}.conv2",
+        *(f"stage2.decoder.dec{i}" for i in seven),
+    ]
+    return _pairs(f"{name}.conv.conv" for name in names)
+
+
+def renamed(state: Mapping[str, Tensor], layers: Mapping[str, str]) -> dict[str, Tensor]:
+    """The weights and biases of the layers, under our names.
+
+    Raises:
+        KeyError: one of them is not in the state dict.
+    """
+    return {
+        f"{ours}.{kind}": state[f"{theirs}.{kind}"]
+        for theirs, ours in layers.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def _pairs(theirs: Iterable[str]) -> dict[str, str]:
+    return dict(zip(theirs, our_layers(), strict=True))
