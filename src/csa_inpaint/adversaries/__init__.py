@@ -10,6 +10,7 @@ from csa_inpaint.adversaries.objectives import (
     RelativisticAverageLeastSquares,
 )
 from csa_inpaint.adversaries.patch import FeatureAdversary, PatchAdversary
+from csa_inpaint.adversaries.sn_patch import SNPatchAdversary
 
 __all__ = [
     "WGANGP",
@@ -21,4 +22,5 @@ __all__ = [
     "Objective",
     "PatchAdversary",
     "RelativisticAverageLeastSquares",
+    "SNPatchAdversary",
 ]

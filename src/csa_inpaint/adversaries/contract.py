@@ -136,8 +136,13 @@ class Adversary(pl.Callback, ABC):
 
 def judged(discriminator: nn.Module, sample: Sample) -> Tensor:
     """The logits of a sample; the tensors of a tuple are the discriminator's arguments."""
-    logits: Tensor = discriminator(*(sample if isinstance(sample, tuple) else (sample,)))
+    logits: Tensor = discriminator(*listed(sample))
     return logits
+
+
+def listed(sample: Sample) -> tuple[Tensor, ...]:
+    """The tensors of a sample, one or several."""
+    return sample if isinstance(sample, tuple) else (sample,)
 
 
 def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -1,19 +1,15 @@
 """SN-PatchGAN, the adversary of gated convolution (Yu et al., ICCV 2019, arXiv 1806.03589)."""
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from csa_inpaint.adversaries.adversary import Adversary, Judged
+from csa_inpaint.adversaries.contract import Adversary, Host, Judged, Sample, judged, listed
 from csa_inpaint.adversaries.objectives import Objective
 from csa_inpaint.networks.blocks import init_weights
 from csa_inpaint.types import Batch, Inpainting
-
-if TYPE_CHECKING:  # the module imports the adversaries
-    from csa_inpaint.training.module import CSAInpainter
 
 
 class SNPatchDiscriminator(nn.Sequential):
@@ -58,36 +54,18 @@ class SNPatchAdversary(Adversary):
         super().__init__(name, objective, weight, learning_rate, judges)
         self.width = width
 
-    def build_discriminator(self, pl_module: "CSAInpainter") -> nn.Module:
+    def build_discriminator(self, pl_module: Host) -> nn.Module:
         return SNPatchDiscriminator(self.width)
 
-    def pair(
-        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
-    ) -> tuple[Tensor, Tensor]:
+    def pair(self, pl_module: Host, batch: Batch, out: Inpainting) -> tuple[Tensor, Tensor]:
         real, fake = (
             torch.cat([image, batch.mask], dim=1)
             for image in (batch.image, getattr(out, self.judges))
         )
         return real, fake
 
-    def joint_logits(
-        self, discriminator: nn.Module, real: Tensor, fake: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def logits(self, discriminator: nn.Module, real: Sample, fake: Sample) -> tuple[Tensor, Tensor]:
         """Logits from one call, so that real and fake meet the same step of the power iteration."""
-        real_logits, fake_logits = discriminator(torch.cat([real, fake])).chunk(2)
+        both = tuple(torch.cat(pair) for pair in zip(listed(real), listed(fake), strict=True))
+        real_logits, fake_logits = judged(discriminator, both).chunk(2)
         return real_logits, fake_logits
-
-    def discriminator_loss(
-        self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting
-    ) -> Tensor:
-        discriminator = pl_module.discriminators[self.name]
-        real, fake = self.pair(pl_module, batch, out)
-        real_logits, fake_logits = self.joint_logits(discriminator, real, fake)
-        self.logits = real_logits.detach(), fake_logits.detach()
-        loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        return loss + self.objective.penalty(discriminator, real, fake)
-
-    def generator_loss(self, pl_module: "CSAInpainter", batch: Batch, out: Inpainting) -> Tensor:
-        discriminator = pl_module.discriminators[self.name]
-        real, fake = self.pair(pl_module, batch, out)
-        return self.objective.generator_loss(*self.joint_logits(discriminator, real, fake))

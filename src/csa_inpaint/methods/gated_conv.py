@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from csa_inpaint.methods.csa import check_pair
+from csa_inpaint.methods.generator import InpaintingGenerator, check_pair
 from csa_inpaint.networks.contextual_attention import ContextualAttention
 from csa_inpaint.types import Inpainting
 
@@ -110,7 +110,7 @@ class GatedConv2d(PaddedConv2d):
         return output
 
 
-class GatedConvGenerator(nn.Module):
+class GatedConvGenerator(InpaintingGenerator):
     """The two-stage generator of DeepFill v2: rough network, then refinement with two branches.
 
     One branch of the refinement has dilated convolutions, the other contextual attention; one
@@ -139,8 +139,6 @@ class GatedConvGenerator(nn.Module):
         ValueError: for an odd width, an unknown variant, a size that is no multiple or too small,
             and shapes that do not fit.
     """
-
-    feature_levels: tuple[int, ...] = ()
 
     def __init__(
         self,
