@@ -131,7 +131,9 @@ def test_discriminator_reproduces_recorded_logits_of_pytorch_spectral_norm() -> 
 def test_discriminator_has_the_published_size() -> None:
     discriminator = SNPatchDiscriminator()
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 5_946_816
-    assert SNPatchDiscriminator(2)(torch.zeros(3, 4, 128, 192)).shape == (3, 8, 2, 3)
+    # Biases start at zero, so nothing comes from nothing.
+    logits = SNPatchDiscriminator(2)(torch.zeros(3, 4, 128, 192))
+    assert torch.equal(logits, torch.zeros(3, 8, 2, 3))
 
 
 def test_every_convolution_has_spectral_norm_one() -> None:
@@ -171,6 +173,7 @@ def test_real_and_fake_share_one_step_of_the_power_iteration() -> None:
     discriminator.eval()  # the same weights, without a further step
     real, fake = (discriminator(sample) for sample in adversary.pair(module, batch, out))
     torch.testing.assert_close(loss, Hinge().discriminator_loss(real, fake))
+    torch.testing.assert_close(adversary.logits, (real.detach(), fake.detach()))
 
 
 def test_each_side_gets_its_gradient_from_its_loss() -> None:

@@ -311,5 +311,7 @@ def test_generator_refuses_shapes_and_arguments_that_do_not_fit() -> None:
         GatedConvGenerator(5)
     with pytest.raises(ValueError, match="decoder_width=0, expected an even number"):
         GatedConvGenerator(4, decoder_width=0)
+    with pytest.raises(ValueError, match="padding='SAME', expected one of zeros, same, reflect"):
+        GatedConv2d(1, 1, padding="SAME")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"variant='tf', expected one of {', '.join(PADDING)}"):
         GatedConvGenerator(4, "tf")  # type: ignore[arg-type]

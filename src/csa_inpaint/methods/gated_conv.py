@@ -5,7 +5,7 @@ attention refines it. A gated convolution learns for every position and channel 
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,9 @@ class PaddedConv2d(nn.Conv2d):
             border.
 
     Shape: (B, inputs, H, W) → (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉).
+
+    Raises:
+        ValueError: for another padding.
     """
 
     def __init__(
@@ -47,6 +50,8 @@ class PaddedConv2d(nn.Conv2d):
         dilation: int = 1,
         padding: Padding = "zeros",
     ) -> None:
+        if padding not in get_args(Padding):
+            raise ValueError(f"padding={padding!r}, expected one of {', '.join(get_args(Padding))}")
         super().__init__(
             inputs,
             outputs,
@@ -98,9 +103,8 @@ class GatedConv2d(PaddedConv2d):
     ) -> None:
         super().__init__(inputs, 2 * outputs, kernel_size, stride, dilation, padding)
         self.activation = nn.ELU() if activation is None else activation
-        # A gate starts half open: weights of twice the size keep the signal's size. With
-        # TensorFlow's default, which the authors' code leaves as it is, little of the image
-        # arrives at the end of such deep networks, and training starts slowly.
+        # A gate starts half open: weights of twice the size keep the signal's size. With Glorot's
+        # size the image fades on its way through such deep networks, and training starts slowly.
         with torch.no_grad():
             self.weight.mul_(2)
 

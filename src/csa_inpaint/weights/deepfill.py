@@ -1,14 +1,14 @@
 """Key names of DeepFill v2 networks in public implementations, and ours.
 
 Each function returns the layers of the generator, in the order in which an image passes them: the
-rough network, the refinement's dilated branch, its attention branch, its decoder.
+rough network, the refinement's dilated branch, its attention branch with its tail, its decoder.
 """
 
 from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-# Layers without parameters have a place in our networks too: two that upsample.
+# Places of the layers with parameters; 2 and 5 upsample.
 DECODER = (0, 1, 3, 4, 6, 7, 8)
 
 
