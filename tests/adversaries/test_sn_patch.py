@@ -173,7 +173,7 @@ def test_real_and_fake_share_one_step_of_the_power_iteration() -> None:
     discriminator.eval()  # the same weights, without a further step
     real, fake = (discriminator(sample) for sample in adversary.pair(module, batch, out))
     torch.testing.assert_close(loss, Hinge().discriminator_loss(real, fake))
-    torch.testing.assert_close(adversary.logits, (real.detach(), fake.detach()))
+    torch.testing.assert_close(adversary.verdict, (real.detach(), fake.detach()))
 
 
 def test_each_side_gets_its_gradient_from_its_loss() -> None:
