@@ -124,6 +124,30 @@ def test_resumed_run_keeps_the_moments(
     assert all(float(state["step"]) == 6 for state in trainer.optimizers[0].state.values())
 
 
+def test_resuming_another_generator_is_refused_in_words(
+    make_module: Make, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> None:
+    make_trainer([save_after()]).fit(make_module(), make_batches(1))
+    gated = Inpainter(
+        generator={
+            "_target_": "csa_inpaint.methods.gated_conv.GatedConvGenerator",
+            "width": 2,
+        },
+        losses={"l1": {"_target_": "csa_inpaint.losses.Reconstruction"}},
+    )
+    for module, message in (
+        (make_module(width=6), r"generator\.width=6 \(checkpoint: 4\)"),
+        (make_module(depth=5), r"generator\.depth=5 \(checkpoint: 4\)"),
+        (gated, r"GatedConvGenerator \(checkpoint: csa_inpaint\.Generator\)"),
+    ):
+        with pytest.raises(
+            ValueError, match=f"generator is another one than this run's.*{message}"
+        ):
+            make_trainer(max_epochs=2).fit(
+                module, make_batches(1), ckpt_path=tmp_path / "end.ckpt", weights_only=True
+            )
+
+
 # --- validating and fitting again ----------------------------------------------------------------
 
 

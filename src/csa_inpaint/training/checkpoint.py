@@ -71,10 +71,18 @@ class Restorable(pl.LightningModule):
         if self._trainer is None or self.trainer.state.fn != "fit":
             checkpoint["state_dict"] = _with_own_discriminators(state, self)
             return
+        settings = complete(checkpoint.get("hyper_parameters", self.hparams))
+        differing = list(differences(self.hparams, settings))
+        if _generator_shapes(state) != _generator_shapes(self.state_dict()):
+            raise ValueError(
+                "the checkpoint's generator is another one than this run's: "
+                f"{'; '.join(differing) or 'its layers are others'}. Resume with the settings of "
+                "the checkpoint's run"
+            )
         saved = {key.split(".")[1] for key in state if key.startswith("discriminators.")}
         _require_adversaries(saved, set(self.discriminators))
         self.window.load_state_dict(checkpoint.get("window") or _window_of_0_1(checkpoint, saved))
-        for line in differences(self.hparams, complete(checkpoint["hyper_parameters"])):
+        for line in differing:
             if "optimizer." not in line:  # `Rates` tells of those
                 rank_zero_info(f"resumed with another setting: {line}")
 
@@ -91,6 +99,10 @@ def _trusted_settings(
         )
     check_targets(settings, path, trust)
     return complete(settings)
+
+
+def _generator_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items() if key.startswith("generator.")}
 
 
 def _require_adversaries(saved: set[str], present: set[str]) -> None:
