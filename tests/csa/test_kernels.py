@@ -315,47 +315,41 @@ def test_kernels_compile_for_a_gpu(dtype: str, size: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from csa_inpaint.csa import kernels
+    from csa_inpaint.csa.kernels import backward, forward
+    from csa_inpaint.csa.kernels.common import per_patch, per_sample
 
-    half = dtype != "fp32"
-    pointers = dict.fromkeys(["patches", "rows", "queries", "result"], dtype)
-    pointers |= {"hole": "i1", "linked": "i1"}
-    pointers |= dict.fromkeys(["order", "holes", "match", "best"], "i64")
-    pointers |= dict.fromkeys(["before", "users", "first_user"], "i64")
-    block = {"BLOCK": triton.next_power_of_2(size)}
-    stages = {"STAGES": kernels._stages(block["BLOCK"])}
-    unit = {"UNIT": not half}
-    tie = {"TIE": kernels.TIE}
-    cosine = {"COSINE": size == 512}
-    similarity = {**cosine, "GUARDED": True}
-    detach = {"DETACH": size != 512}
-    tile = {"BLOCK_M": kernels.SEARCH_TILE, "BLOCK_N": 64, "BLOCK_D": 64 if half else 32}
-    functions: list[tuple[Any, dict[str, Any]]] = [
-        (kernels._scale_rows, {**unit, **block}),
-        (kernels._search, {**unit, **tile, **tie}),
-        (kernels._similarity, {**similarity, **unit, **tie, **block}),
-        (kernels._recurrence, {**similarity, **block, **stages}),
-        (kernels._slopes, {**similarity, **tie, **block}),
-        (kernels._chain, {**cosine, **detach, **block, **stages}),
-        (kernels._collect, {**cosine, **detach, **block}),
+    unit = dtype == "fp32"
+    types = dict.fromkeys(["p_patches", "p_scaled", "p_queries", "p_result"], "*" + dtype)
+    types |= dict.fromkeys(["p_order", "p_hole_count", "p_match", "p_ordered_match"], "*i64")
+    types |= dict.fromkeys(["p_before", "p_users", "p_first_user"], "*i64")
+    types |= dict.fromkeys(["p_hole", "p_linked"], "*i1")
+    types |= dict.fromkeys(["count", "size", "stride"], "i32")
+    flags = {"UNIT": unit, "COSINE": size == 512, "GUARDED": True, "DETACH": size != 512}
+    launches: list[tuple[Any, dict[str, int]]] = [
+        (forward._scale, per_patch(1024, size)),
+        (forward._search, forward.search_tile(unit)),
+        (forward._similarity, per_patch(1024, size)),
+        (forward._recurrence, per_sample(1024, size)),
+        (backward._slopes, per_patch(1024, size)),
+        (backward._chain, per_sample(1024, size)),
+        (backward._collect, per_patch(1024, size)),
     ]
-    for function, constants in functions:
-        types, aligned = {}, {}
-        for position, name in enumerate(function.arg_names):
-            if name in constants:
-                types[name] = "constexpr"
-                continue
-            number = name in ("count", "size", "stride")
-            types[name] = "i32" if number else "*" + pointers.get(name, "fp32")
-            aligned[(position,)] = [["tt.divisibility", 16]]
-        warps = kernels._warps if "STAGES" in constants else kernels._parallel_warps
+    for kernel, launch in launches:
+        options = {**flags, **launch}
+        constants = {name: options[name] for name in kernel.arg_names if name.isupper()}
+        signature, aligned = {}, {}
+        for position, name in enumerate(kernel.arg_names):
+            signature[name] = "constexpr" if name in constants else types.get(name, "*fp32")
+            if name not in constants:
+                aligned[(position,)] = [["tt.divisibility", 16]]
         compiled = triton.compile(
-            ASTSource(fn=function, signature=types, constexprs=constants, attrs=aligned),
+            ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned),
             target=GPUTarget("cuda", 90, 32),
-            options={"num_warps": warps(block["BLOCK"])},
+            options={"num_warps": options.get("num_warps", 4)},
         )
-        if function is kernels._search:
-            assert ("mma" in compiled.asm["ptx"]) == half  # tensor cores where exact
-        if constants.get("STAGES", 1) > 1:
-            # rows (16 bytes at once), not only single numbers, are ahead of the recurrence
+        if kernel is forward._search:
+            # Tensor cores multiply where their products are exact.
+            assert ("mma" in compiled.asm["ptx"]) == (not unit)
+        if options.get("STAGES", 1) > 1:
+            # Whole patches (16 bytes at once), not only single numbers, are loaded ahead.
             assert "cp.async.cg" in compiled.asm["ptx"]
