@@ -17,8 +17,8 @@ from csa_inpaint.csa.kernels.common import (
     store_patch,
 )
 
-# Slots of the slopes (7, B, P): how the weight of a hole patch depends on m, k and y. These are
-# both similarities, the derivatives of the weight by them, and the inverse lengths of m, k and y.
+# Slots of the slopes (7, B, P). The slopes tell how the weight of a hole patch depends on m, k and
+# y: both similarities, the derivatives of the weight by both, and the inverse lengths of m, k and y.
 D_AD, D_MAX, BY_AD, BY_MAX, INVERSE_M, INVERSE_K, INVERSE_Y = (tl.constexpr(i) for i in range(7))
 
 
@@ -74,7 +74,7 @@ def _slopes(
     p_patches, p_generated, p_order, p_hole_count, p_linked, p_match, p_slopes, stride,
     count, size, COSINE: tl.constexpr, GUARDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Store the slopes of one hole patch; they stay zero where its weight is constant."""
+    """Store the slopes of one hole patch. The slopes stay zero where the weight is constant."""
     sample = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0)
     if (i >= tl.load(p_hole_count + sample)) | (i == 0):
@@ -122,7 +122,7 @@ def _chain(
 ):  # fmt: skip
     """Step back through the hole patches of one sample.
 
-    ``flow`` is the gradient at each generated patch, ``weight_grad`` the gradient at its weight.
+    The kernel stores the gradient at each generated patch (``flow``) and at each weight.
     """
     sample = tl.program_id(0).to(tl.int64)
     hole_count = tl.load(p_hole_count + sample).to(tl.int32)

@@ -5,8 +5,10 @@ Names have one meaning in all kernels:
 - ``p_`` starts the name of an address, ``b_`` the name of a block of numbers: a patch or a tile.
 - ``o_`` starts the name of a block of offsets. ``i`` is a place in the order of the hole patches.
 - ``m`` is a hole patch as it was given, ``k`` its match, ``y`` the patch generated before it.
-- ``count`` is the number of patches of a sample (P), ``size`` the numbers of a patch (D).
-- ``base`` is the row of a sample's first patch where the patches of all samples are rows: (B·P, D).
+- ``by_`` starts the name of a derivative of the weight of a hole patch: ``b_by_y`` is the one by y.
+- ``count`` is the number of patches in a sample (P), ``size`` the number of entries in a patch (D).
+- Tensors (B, P, …) are addressed as (B·P, …): ``row`` is an index into these rows, and ``base`` is
+  the row of a sample's first patch.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call, misc"
@@ -40,7 +42,7 @@ def per_patch(count: int, size: int) -> dict[str, int]:
 def per_sample(count: int, size: int) -> dict[str, int]:
     """Launch arguments of a recurrence, which runs one program per sample.
 
-    ``STAGES`` steps are in flight: the patches of all of them have to fit on chip.
+    ``STAGES`` steps are in flight at once, and the patches of these steps have to fit on chip.
     """
     block = triton.next_power_of_2(size)
     stages = 3 if block <= 2048 else 1
@@ -48,7 +50,7 @@ def per_sample(count: int, size: int) -> dict[str, int]:
 
 
 def _warps(block: int) -> int:
-    """Few warps: a sum over several warps costs each step of a recurrence a barrier."""
+    """Few warps, because a sum over several warps costs each step of a recurrence a barrier."""
     return min(16, max(1, block // 512))
 
 
@@ -68,10 +70,10 @@ def store_patch(p_patches, row, size, b_patch):
 
 @triton.jit
 def scale_down(b_patch):
-    """Divide a patch by a power of two next to its largest entry: no square leaves float32.
+    """Divide a patch by a power of two near its largest entry, so that no square leaves float32.
 
-    Returns the scaled patch, the power of two, and the length of the scaled patch. The length of a
-    zero patch is given as one.
+    Returns the scaled patch, the power of two, and the length of the scaled patch. A zero patch
+    gets the length one.
     """
     largest = tl.minimum(tl.maximum(tl.max(tl.abs(b_patch), 0), 2.0**-125), 2.0**126)
     exponent = largest.to(tl.int32, bitcast=True) & 0x7F800000

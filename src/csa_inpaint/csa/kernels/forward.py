@@ -23,10 +23,10 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Triton form of ``attend``: no similarity matrix, a running best per hole patch.
 
-    The tensor cores multiply 16-bit patches as they are: the products are exact in the float32
+    The tensor cores multiply 16-bit patches as they are. The products are exact in the float32
     accumulator, and the kernel divides each sum by the length of the known patch. float32 patches
-    become unit vectors, and the product is computed in full float32 ("ieee"): TF32 would change
-    which patch is the best.
+    become unit vectors first, and the kernel multiplies them in full float32 ("ieee"), because TF32
+    would change which patch is the best.
     """
     patches = patches.contiguous()
     batch, count, size = patches.shape
@@ -64,9 +64,9 @@ def attend(
 
 
 def search_tile(unit: bool) -> dict[str, int]:
-    """Tile of ``_search``: hole patches × known patches, and the numbers of each read at once.
+    """Tile of ``_search``: hole patches, known patches, and entries of a patch read at once.
 
-    Few hole patches per program let a single small map fill many programs.
+    A program takes few hole patches, so that a single small map fills many programs.
     """
     return {"BLOCK_M": 32, "BLOCK_N": 64, "BLOCK_D": 32 if unit else 64}
 
@@ -79,7 +79,7 @@ def _scale(
     """Scale one patch down, and store the scale and the length of the scaled patch.
 
     ``UNIT`` also divides the patch by that length. A hole patch is stored a second time, as a
-    column of the queries (D, P), whose columns follow the order of the hole patches.
+    column of the queries (D, P), in the order of the hole patches.
     """
     sample = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0)
@@ -121,7 +121,7 @@ def _search(
     o_m = start + tl.arange(0, BLOCK_M)
     b_query = tl.load(p_order + o_m, mask=o_m < hole_count, other=0)
     b_tie = tl.full((BLOCK_M,), TIE, tl.float32)
-    if not UNIT:  # A similarity then has the length of the query as a factor.
+    if not UNIT:  # The similarities have the length of the query as a factor.
         b_tie *= tl.load(p_length + b_query)
     b_best = tl.full((BLOCK_M,), float("-inf"), tl.float32)
     b_match = tl.zeros((BLOCK_M,), tl.int64) + tl.load(p_order + hole_count)
@@ -141,9 +141,9 @@ def _search(
             b_similarity = tl.div_rn(b_similarity, tl.zeros_like(b_similarity) + b_length[:, None])
         b_similarity = tl.where(o_n[:, None] < count, b_similarity, float("-inf"))
         b_largest = tl.max(b_similarity, 0)
-        # Similarities that differ by rounding alone are equal, and the first one wins. Equality is
-        # decided tile by tile: a chain of near-ties over several tiles may end at another of them
-        # than in the PyTorch form.
+        # Similarities that differ by rounding alone are equal, and the first one wins. The kernel
+        # decides this tile by tile. In a chain of near-ties over several tiles, another patch may
+        # win than in the PyTorch form.
         b_is_equal = b_similarity >= (b_largest - b_tie)[None, :]
         o_first = tl.min(tl.where(b_is_equal, o_n[:, None], count - 1), 0)
         b_is_better = b_largest > b_best + b_tie
@@ -159,7 +159,7 @@ def _similarity(
     count, size, COSINE: tl.constexpr, GUARDED: tl.constexpr, UNIT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Prepare one step of the recurrence: store what it needs, by the order of the hole patches.
+    """Prepare one step of the recurrence, and store the values in the order of the hole patches.
 
     A step needs the match, Dmax, and the factor ``to_unit`` that makes the scaled hole patch a unit
     vector. The factor is zero where the hole patch is not linked.
@@ -223,7 +223,7 @@ def _recurrence(
             d_ad = tl.maximum(d_ad, 0.0, propagate_nan=tl.PropagateNan.ALL)
         is_linked = to_unit > 0
         weight = tl.where(is_linked, d_ad / tl.where(is_linked, d_ad + d_max, 1), 0)
-        # A hole patch that is not linked starts from its match, so NaN and infinity end there.
+        # A patch that is not linked starts from its match, so NaN and infinity end with their run.
         b_quarter_y = tl.where(is_linked, b_quarter_y, b_quarter_k)
         b_step = b_quarter_y - b_quarter_k
         b_quarter_y = tl.where(
