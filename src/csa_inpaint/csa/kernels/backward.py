@@ -17,8 +17,8 @@ from csa_inpaint.csa.kernels.common import (
     store_patch,
 )
 
-# Slots of the slopes (7, B, P). The slopes tell how the weight of a hole patch depends on m, k and
-# y: both similarities, the derivatives of the weight by both, and the inverse lengths of m, k and y.
+# Slots of the slopes (7, B, P): both similarities of a hole patch, the derivatives of its weight by
+# both similarities, and the inverse lengths of m, k and y.
 D_AD, D_MAX, BY_AD, BY_MAX, INVERSE_M, INVERSE_K, INVERSE_Y = (tl.constexpr(i) for i in range(7))
 
 
