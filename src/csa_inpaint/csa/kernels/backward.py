@@ -129,8 +129,8 @@ def _chain(
     if hole_count == 0:
         return
     base = sample * count
-    last = base + tl.load(p_order + base + hole_count - 1)
-    b_flow = load_patch(p_grad, last, size, BLOCK)
+    row_last = base + tl.load(p_order + base + hole_count - 1)
+    b_flow = load_patch(p_grad, row_last, size, BLOCK)
     for step in tl.range(1, hole_count, num_stages=STAGES):
         row_m = base + tl.load(p_order + base + hole_count - step)
         row_y = base + tl.load(p_order + base + hole_count - step - 1)
@@ -154,8 +154,8 @@ def _chain(
             weight_grad = tl.sum(b_flow * (b_y - b_k), 0)
             tl.store(p_weight_grad + row_m, weight_grad)
             b_flow = b_grad_y + weight * b_flow + weight_grad * b_by_y
-    first = base + tl.load(p_order + base)
-    store_patch(p_flow, first, size, b_flow)
+    row_first = base + tl.load(p_order + base)
+    store_patch(p_flow, row_first, size, b_flow)
 
 
 @triton.jit

@@ -83,7 +83,8 @@ def _scale(
     """
     sample = tl.program_id(1).to(tl.int64)
     i = tl.program_id(0)
-    row = sample * count + tl.load(p_order + sample * count + i)
+    base = sample * count
+    row = base + tl.load(p_order + base + i)
     b_scaled, scale, length = scale_down(load_patch(p_patches, row, size, BLOCK))
     if UNIT:
         b_scaled = tl.div_rn(b_scaled, tl.zeros_like(b_scaled) + length)
