@@ -43,7 +43,7 @@ def test_layer_equals_naive(
 ) -> None:
     x = features(channels, 2, channels, 6, 5)
     if not guarded:
-        x = x.abs() + 0.1  # the weights are unbounded where similarities are negative
+        x = x.abs() + 0.1  # Negative similarities would make the weights unbounded.
     mask = random_hole(channels, 2, 6, 5, 0.4)
     assert_same_as_naive(
         x,
@@ -82,7 +82,7 @@ def test_gradient_passes_gradcheck(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_layer_equals_naive_where_the_best_match_is_opposite(seed: int) -> None:
     x, mask = features(seed, 3, 2, 3, 3), torch.ones(3, 1, 3, 3)
-    mask[:, :, 1, 1] = mask[1, :, 0, 2] = 0  # one or two known patches: clamping is at work
+    mask[:, :, 1, 1] = mask[1, :, 0, 2] = 0  # Few known patches: many similarities are negative.
     assert_same_as_naive(x, mask)
 
 
@@ -91,14 +91,14 @@ def test_layer_equals_naive_where_the_best_match_is_opposite(seed: int) -> None:
 def test_layer_equals_naive_after_a_zero_patch(guarded: bool, across_gaps: bool) -> None:
     x, mask = features(2, 1, 4, 3, 6).abs() + 0.1, torch.zeros(1, 1, 3, 6)
     mask[..., 1] = mask[..., 3:5] = 1
-    x[:, :, 0, :2] = 0  # the first hole patch matches the first known one, zero as it is
+    x[:, :, 0, :2] = 0  # The first hole patch and its match, the first known patch, are zero.
     assert_same_as_naive(x, mask, guarded=guarded, across_gaps=across_gaps)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "released"])
 @pytest.mark.parametrize("rectified", [True, False])
 def test_layer_equals_naive_for_small_integers(similarity: str, rectified: bool) -> None:
-    # full of zero patches, orthogonal ones and exact ties, where rounding would decide
+    # Small integers give zero patches, orthogonal patches and exact ties: rounding must not decide.
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         shape = (2, 2 + seed % 3, 4, 5)
@@ -132,7 +132,7 @@ def test_magnitudes_may_lie_far_apart(ratio: float, dtype: torch.dtype) -> None:
 def test_what_is_not_finite_ends_with_its_run(similarity: str) -> None:
     x, mask = features(3, 1, 4, 3, 8).abs() + 0.1, torch.zeros(1, 1, 3, 8)
     mask[:, :, ::2, 2:5] = 1
-    x[:, :, 0, 3] = 0  # nothing to weigh by: 0 / 0 without the guard
+    x[:, :, 0, 3] = 0  # Both similarities are zero: the weight is 0 / 0 without the guard.
     options = {"similarity": similarity, "guarded": False, "across_gaps": False}
     output = CSALayer(**options)(x, mask)
     assert output[:, :, 0].isnan().any()

@@ -1,4 +1,4 @@
-"""Ten thousand random cases: whatever finite numbers come in, finite numbers come out."""
+"""Ten thousand random cases: any finite features give finite output."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ BATCH = 100
 
 
 def random_case(generator: torch.Generator, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """One sample of features of some kind, from all zeros to the limits of the dtype."""
+    """One sample of features of a random kind, from all zeros to the limits of the dtype."""
     info = torch.finfo(dtype)
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     per_patch = torch.randn(1, *shape[1:], generator=generator, dtype=torch.float64)
@@ -55,7 +55,7 @@ def test_any_finite_features_give_finite_output(dtype: torch.dtype) -> None:
         assert torch.equal(output[known], x[known])
         if patch_size > 1:
             continue
-        # a convex combination lies between the least and the largest known value of its channel
+        # A convex combination lies between the smallest and the largest known value of a channel.
         passes = (mask.all(dim=(1, 2, 3)) | ~mask.any(dim=(1, 2, 3)))[:, None, None, None]
         low = x.masked_fill(~known, float("inf")).amin((2, 3), keepdim=True).double()
         high = x.masked_fill(~known, float("-inf")).amax((2, 3), keepdim=True).double()

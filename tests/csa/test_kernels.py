@@ -1,7 +1,7 @@
 """The Triton kernels against the PyTorch forms.
 
-They run on a GPU, or on the CPU in Triton's interpreter, which has to be chosen before Triton is
-imported: ``test_kernels_in_the_interpreter`` runs this file once more that way.
+The kernels run on a GPU, or on the CPU in Triton's interpreter. The interpreter has to be chosen
+before Triton is imported, so ``test_kernels_in_the_interpreter`` runs this file in a new process.
 """
 
 import os
@@ -23,7 +23,7 @@ from csa_inpaint.csa.search import search_pytorch
 pytest.importorskip("triton", reason="Triton is not installed")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
-# the interpreter keeps bfloat16 as raw bits, which its matrix product takes for integers
+# The interpreter keeps bfloat16 as raw bits, and its matrix product takes the bits for integers.
 DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * (DEVICE == "cuda")
 on_device = pytest.mark.skipif(
     DEVICE == "cpu" and not INTERPRETED, reason="needs a GPU, or Triton's interpreter (see below)"
@@ -71,7 +71,7 @@ def test_kernels_find_the_first_match_over_several_tiles(dtype: torch.dtype) -> 
     linked = links(hole, 20, across_gaps=True)
     _, match, _ = kernels.attend(patches, hole, linked, True, True)
     index = torch.arange(300, device=DEVICE)
-    copy = index % 100  # of three copies, hundred apart, one is in the hole
+    copy = index % 100  # Each patch has three copies, 100 apart. One of the copies is in the hole.
     first_known = torch.where(hole[:, copy], copy + 100, copy)
     assert torch.equal(match, torch.where(hole, first_known, index))
 
@@ -151,7 +151,7 @@ def test_kernels_take_the_match_after_a_zero_patch_without_the_guard() -> None:
 
     patches, hole = case(torch.float32, 9, "positive")
     hole[:] = torch.arange(40, device=DEVICE) % 3 == 1
-    patches[:, :2] = 0  # the first hole patch, and its match
+    patches[:, :2] = 0  # The first hole patch and its match are zero.
     linked = links(hole, 8, across_gaps=True)
     expected = attend_pytorch(patches, hole, linked, True, False)
     assert expected[0].isfinite().all()
@@ -168,7 +168,7 @@ def test_gradient_is_right_at_zero_patches_and_orthogonal_ones(cosine: bool, kin
     from csa_inpaint.csa import kernels
 
     patches, hole = case(torch.float32, 6, kind)
-    if kind == "positive":  # two groups that are orthogonal, and patches in neither
+    if kind == "positive":  # two orthogonal groups of patches, and patches of neither group
         patches[:, ::2, :3] = 0
         patches[:, 1::2, 3:] = 0
         patches[:, 5::7] = 1
@@ -234,7 +234,7 @@ def test_nan_stays_nan() -> None:
     linked = links(hole, 8, across_gaps=True)
     generated, match, weights = kernels.attend(patches, hole, linked, True, True)
     assert generated[0, 7].isnan().all()
-    assert generated[0, 10].isnan().all()  # the hole patch that follows
+    assert generated[0, 10].isnan().all()  # The next hole patch depends on patch 7.
     assert generated[1:].isfinite().all()
     saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
     assert kernels.attend_backward(*saved, True, True, False)[0].isnan().any()
@@ -284,7 +284,7 @@ def test_layer_never_waits_for_the_device(dtype: torch.dtype, patch_size: int) -
     features = torch.randn(2, 16, 16, 16, device="cuda", dtype=dtype, requires_grad=True)
     mask = torch.zeros(2, 1, 64, 64, device="cuda")
     mask[:, :, 16:40, 24:48] = 1
-    layer(features, mask).sum().backward()  # compiles the kernels, which may wait
+    layer(features, mask).sum().backward()  # Compilation of the kernels may wait for the device.
     torch.cuda.set_sync_debug_mode("error")
     try:
         layer(features, mask).sum().backward()
@@ -292,7 +292,7 @@ def test_layer_never_waits_for_the_device(dtype: torch.dtype, patch_size: int) -
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the tests above ran already")
+@pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the kernels run in this process")
 def test_kernels_in_the_interpreter() -> None:
     if Version(version("triton")) < Version("3.7") and Version(version("numpy")) >= Version("2.4"):
         pytest.skip("Triton's interpreter takes NumPy 2.4 from Triton 3.7 on")
@@ -315,47 +315,41 @@ def test_kernels_compile_for_a_gpu(dtype: str, size: int) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from csa_inpaint.csa import kernels
+    from csa_inpaint.csa.kernels import backward, forward
+    from csa_inpaint.csa.kernels.common import per_patch, per_sample
 
-    half = dtype != "fp32"
-    pointers = dict.fromkeys(["patches", "rows", "queries", "result"], dtype)
-    pointers |= {"hole": "i1", "linked": "i1"}
-    pointers |= dict.fromkeys(["order", "holes", "match", "best"], "i64")
-    pointers |= dict.fromkeys(["before", "users", "first_user"], "i64")
-    block = {"BLOCK": triton.next_power_of_2(size)}
-    stages = {"STAGES": kernels._stages(block["BLOCK"])}
-    unit = {"UNIT": not half}
-    tie = {"TIE": kernels.TIE}
-    cosine = {"COSINE": size == 512}
-    similarity = {**cosine, "GUARDED": True}
-    detach = {"DETACH": size != 512}
-    tile = {"BLOCK_M": kernels.SEARCH_TILE, "BLOCK_N": 64, "BLOCK_D": 64 if half else 32}
-    functions: list[tuple[Any, dict[str, Any]]] = [
-        (kernels._scale_rows, {**unit, **block}),
-        (kernels._search, {**unit, **tile, **tie}),
-        (kernels._similarity, {**similarity, **unit, **tie, **block}),
-        (kernels._recurrence, {**similarity, **block, **stages}),
-        (kernels._slopes, {**similarity, **tie, **block}),
-        (kernels._chain, {**cosine, **detach, **block, **stages}),
-        (kernels._collect, {**cosine, **detach, **block}),
+    unit = dtype == "fp32"
+    types = dict.fromkeys(["p_patches", "p_scaled", "p_queries", "p_result"], "*" + dtype)
+    types |= dict.fromkeys(["p_order", "p_hole_count", "p_match", "p_ordered_match"], "*i64")
+    types |= dict.fromkeys(["p_before", "p_users", "p_first_user"], "*i64")
+    types |= dict.fromkeys(["p_hole", "p_linked"], "*i1")
+    types |= dict.fromkeys(["count", "size", "stride"], "i32")
+    flags = {"UNIT": unit, "COSINE": size == 512, "GUARDED": True, "DETACH": size != 512}
+    launches: list[tuple[Any, dict[str, int]]] = [
+        (forward._scale, per_patch(1024, size)),
+        (forward._search, forward.search_tile(unit)),
+        (forward._similarity, per_patch(1024, size)),
+        (forward._recurrence, per_sample(1024, size)),
+        (backward._slopes, per_patch(1024, size)),
+        (backward._chain, per_sample(1024, size)),
+        (backward._collect, per_patch(1024, size)),
     ]
-    for function, constants in functions:
-        types, aligned = {}, {}
-        for position, name in enumerate(function.arg_names):
-            if name in constants:
-                types[name] = "constexpr"
-                continue
-            number = name in ("count", "size", "stride")
-            types[name] = "i32" if number else "*" + pointers.get(name, "fp32")
-            aligned[(position,)] = [["tt.divisibility", 16]]
-        warps = kernels._warps if "STAGES" in constants else kernels._parallel_warps
+    for kernel, launch in launches:
+        options = {**flags, **launch}
+        constants = {name: options[name] for name in kernel.arg_names if name.isupper()}
+        signature, aligned = {}, {}
+        for position, name in enumerate(kernel.arg_names):
+            signature[name] = "constexpr" if name in constants else types.get(name, "*fp32")
+            if name not in constants:
+                aligned[(position,)] = [["tt.divisibility", 16]]
         compiled = triton.compile(
-            ASTSource(fn=function, signature=types, constexprs=constants, attrs=aligned),
+            ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=aligned),
             target=GPUTarget("cuda", 90, 32),
-            options={"num_warps": warps(block["BLOCK"])},
+            options={"num_warps": options.get("num_warps", 4)},
         )
-        if function is kernels._search:
-            assert ("mma" in compiled.asm["ptx"]) == half  # tensor cores where exact
-        if constants.get("STAGES", 1) > 1:
-            # rows (16 bytes at once), not only single numbers, are ahead of the recurrence
+        if kernel is forward._search:
+            # Tensor cores multiply where their products are exact.
+            assert ("mma" in compiled.asm["ptx"]) == (not unit)
+        if options.get("STAGES", 1) > 1:
+            # Whole patches (16 bytes at once), not only single numbers, are loaded ahead.
             assert "cp.async.cg" in compiled.asm["ptx"]

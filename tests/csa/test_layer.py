@@ -1,4 +1,4 @@
-"""The layer against the released vectors, closed forms and what must never change."""
+"""The layer against released vectors and closed forms, and the properties that must hold."""
 
 import doctest
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_layer_follows_the_equation_on_three_patches() -> None:
     # one row: known (1, 0), two hole patches, known (0, 2)
     x = torch.tensor([[1.0, 0.9, 0.6, 0.0], [0.0, 0.1, 0.8, 2.0]]).view(1, 2, 1, 4)
     mask = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 4)
-    # m_1 = (1, 0); m_2 looks like (0, 2) with Dmax = 0.8 and like m_1 with Dad = 0.6
+    # m_1 = (1, 0); the match of m_2 is (0, 2) with Dmax = 0.8, and Dad = 0.6 with m_1
     expected = torch.tensor([0.6 * 1.0 / 1.4, 0.8 * 2.0 / 1.4])
     output = CSALayer()(x, mask)
     torch.testing.assert_close(output[0, :, 0, 1], torch.tensor([1.0, 0.0]))
@@ -61,7 +61,7 @@ def test_layer_chains_across_gaps_and_row_ends() -> None:
     attention = CSALayer()(x.abs(), mask, return_attention=True)[1][0]
     first = attention[2].argmax()
     assert attention[2, first] == 1
-    assert attention[6, first] > 0  # the last row's patch still takes from the first row's
+    assert attention[6, first] > 0  # The hole patch of the last row takes from that of the first.
 
 
 @pytest.mark.parametrize("value", [0, 1])
@@ -109,8 +109,8 @@ def test_ties_go_to_the_first_in_raster_order() -> None:
 
 @pytest.mark.parametrize("channels", [3, 17, 64, 512])
 def test_duplicated_patches_tie_exactly(channels: int) -> None:
-    # All known patches are copies of a few: which copy is found must not depend on how a matrix
-    # product splits its columns.
+    # All known patches are copies of five patches. The choice of the copy must not depend on how a
+    # matrix product splits its columns.
     x = random_features(1, channels, 1, 5).repeat(1, 1, 16, 8)
     noise = random_features(1, channels, 16, 40, seed=1)
     mask = torch.zeros(1, 1, 16, 40)
@@ -124,7 +124,7 @@ def test_duplicated_patches_tie_exactly(channels: int) -> None:
 
 
 def test_zero_similarities_fall_back_to_the_best_match() -> None:
-    # The second hole patch is opposite to every known patch and to the first one generated.
+    # The second hole patch is opposite to every known patch and to the first generated patch.
     x = torch.tensor([[1.0, 2.0, -1.0, -3.0]]).view(1, 1, 1, 4)
     mask = torch.tensor([0.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 4)
     x[0, 0, 0, 3] = 4
@@ -146,7 +146,7 @@ def test_attention_times_known_patches_is_the_output(
     torch.testing.assert_close(attention @ patches, layer.unfold(output, patch_size, stride))
     torch.testing.assert_close(attention.sum(2), torch.ones_like(attention[:, 0]))
     hole = layer.unfold(mask, patch_size, stride).amax(2) > 0
-    assert (attention.mT[hole] == 0).all()  # nothing is taken from a hole patch
+    assert (attention.mT[hole] == 0).all()  # No patch takes from a hole patch.
     if similarity == "cosine":
         assert attention.min() >= 0
 
@@ -159,7 +159,7 @@ def test_samples_do_not_see_their_batch_mates(mate: float, similarity: layer.Sim
     x[3:, :, ::3] *= mate
     mask = (torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(2)) < 0.4).float()
     mask[2] = 1
-    mask[2, :, 0, 0] = 0  # far more hole patches than the others have
+    mask[2, :, 0, 0] = 0  # Sample 2 has far more hole patches than the others.
 
     def output_and_gradient(*samples: int) -> tuple[Tensor, Tensor]:
         features = x[list(samples)].requires_grad_()
@@ -217,7 +217,7 @@ def test_copies_behind_slightly_worse_patches_tie(size: int) -> None:
 
 def test_nan_known_patch_is_no_match_in_a_compiled_graph() -> None:
     x, mask = random_features(1, 4, 8, 8).abs(), center_hole()
-    x[..., 0, 0] = 0  # like no other patch
+    x[..., 0, 0] = 0  # A zero patch resembles no other patch.
     expected = CSALayer()(x, mask)
     x[..., 0, 0] = float("nan")
     output = torch.compile(CSALayer(), backend="eager")(x, mask)
@@ -350,13 +350,13 @@ def test_extra_repr_tells_the_settings() -> None:
 
 
 def test_guard_takes_the_match_where_similarities_cancel() -> None:
-    """Two known patches, two hole patches whose cosines are 1/√2 and -1/√2."""
+    # The second hole patch has the cosines -1/√2 with the first and 1/√2 with its match.
     x = torch.tensor([[[[1.0, 1.0, -1.0, -1.0]], [[0.0, 0.0, 1.0, 1.0]]]])
     mask = torch.tensor([[[[0.0, 1.0, 1.0, 0.0]]]])
     x[0, :, 0, 3] = torch.tensor([0.0, 1.0])
     guarded, bare = CSALayer()(x, mask), CSALayer(guarded=False)(x, mask)
     assert torch.equal(guarded[0, :, 0, 2], x[0, :, 0, 3])
-    assert not bare[0, :, 0, 2].abs().max() < 100  # -1/√2 over (-1/√2 + 1/√2)
+    assert not bare[0, :, 0, 2].abs().max() < 100  # w = -1/√2 / (-1/√2 + 1/√2)
 
 
 def test_without_links_across_gaps_each_row_starts_with_its_match() -> None:
@@ -368,7 +368,7 @@ def test_without_links_across_gaps_each_row_starts_with_its_match() -> None:
     best = known[(unit[:, firsts].T @ unit[:, known]).argmax(1)]
     assert torch.equal(output[:, :, 0], x[0].flatten(1)[:, best])
     across = CSALayer()(x, mask)[0, :, 2:6, 2:6]
-    assert torch.equal(across[:, 0], output[:, 0])  # the first row has nothing before it
+    assert torch.equal(across[:, 0], output[:, 0])  # The first row has no hole patch before it.
     assert not torch.equal(across[:, 1:], output[:, 1:])
 
 

@@ -19,7 +19,7 @@ def test_reduce_mask_equals_released_rule(threshold: float, key: str) -> None:
 
 def test_reduce_mask_threshold_is_strict() -> None:
     mask = torch.zeros(1, 1, 8, 8)
-    mask[0, 0, 2, 2:7] = 1  # 4 of 16 for the first cell's filter … 5 of 16 for none
+    mask[0, 0, 2, 2:7] = 1  # A filter covers at most 4 of them.
     share = torch.nn.functional.avg_pool2d(mask, 4, 2, 1)
     on_threshold = float(share.max())
     assert reduce_mask(mask, (4, 4), on_threshold).sum() == 0
@@ -27,7 +27,7 @@ def test_reduce_mask_threshold_is_strict() -> None:
 
 
 def test_reduce_mask_counts_the_padding() -> None:
-    # A corner cell sees 9 positions and 7 zeros: 9/16 of a map that is all hole.
+    # The filter of a corner cell covers 9 positions of the map and 7 zeros of the padding.
     mask = torch.ones(1, 1, 8, 8)
     assert reduce_mask(mask, (4, 4), 9 / 16)[0, 0, 0, 0] == 0
     assert reduce_mask(mask, (4, 4), 8.9 / 16)[0, 0, 0, 0] == 1
@@ -52,7 +52,7 @@ def test_reduce_mask_of_other_ratios_takes_the_area() -> None:
     assert reduce_mask(mask, (2, 2), 0.49).flatten().tolist() == [1, 0, 0, 0]
     assert reduce_mask(mask, (2, 2), 0.5).sum() == 0
     mask = torch.zeros(1, 1, 4, 8)
-    mask[0, 0, 0, :3] = mask[0, 0, 2:, 4:6] = 1  # 3 of 8, and 4 of 8 without a padding counted
+    mask[0, 0, 0, :3] = mask[0, 0, 2:, 4:6] = 1  # 3 of 8, and 4 of 8: no padding counts
     assert reduce_mask(mask, (2, 2), 0.4).flatten().tolist() == [0, 0, 0, 1]
 
 

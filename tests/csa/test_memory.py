@@ -1,4 +1,4 @@
-"""What the layer holds at once: blocks of similarities, never all of them."""
+"""The layer holds blocks of similarities in memory, never all similarities of a sample."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from csa_inpaint.csa.search import BLOCK
 
 
 class Largest(TorchDispatchMode):
-    """Notes the bytes of the largest tensor that any operation makes."""
+    """Record the bytes of the largest tensor that any operation makes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,5 +40,5 @@ def test_no_tensor_grows_with_the_square_of_the_patches() -> None:
         propagate_backward_pytorch(
             generated, patches, hole, linked, match, generated, weights, *options, False
         )
-    assert largest.bytes <= 4 * BLOCK  # float32; all similarities of a sample are 4 · BLOCK · 3.8
-    assert largest.bytes >= 4 * 8 * patches.shape[1] * channels  # it did look inside
+    assert largest.bytes <= 4 * BLOCK  # in float32; a sample has 3.8 · BLOCK similarities
+    assert largest.bytes >= 4 * 8 * patches.shape[1] * channels  # The inner operations count.

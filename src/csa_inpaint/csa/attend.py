@@ -19,24 +19,27 @@ def attend(
     guarded: bool = True,
     detach_weights: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find each hole patch's match, and generate the hole patches in raster order (Sec. 3.2).
+    """Find the match of each hole patch, and generate the hole patches in raster order (Sec. 3.2).
 
-    Each becomes ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with ``w_i = Dad_i / (Dad_i + Dmax_i)``, and
-    w_i = 0 for the patches that are not linked.
+    A hole patch becomes ``w_i · m_{i-1} + (1 - w_i) · m̄_i`` with
+    ``w_i = Dad_i / (Dad_i + Dmax_i)``. Its weight w_i is 0 where the patch is not linked.
 
     Args:
-        linked: the hole patches that follow on the hole patch before them; see ``links``.
-        cosine: both similarities are cosines; otherwise the released ones, see ``CSALayer``.
-        guarded: clamp both at zero, and take w_i = 0 where Dmax_i is zero to within rounding.
+        linked: true at the hole patches that blend with the hole patch before them; see ``links``.
+        cosine: compute both similarities as cosines. False computes the released similarities; see
+            ``CSALayer``.
+        guarded: clamp both similarities at zero, and set w_i = 0 where Dmax_i is zero to within
+            rounding.
         detach_weights: treat the weights as constants in the backward pass.
 
     Shape:
         - patches: (B, P, D); hole, linked: (B, P), boolean.
-        - returns the patches with the hole ones generated (B, P, D); the match (B, P), the index of
-          the known patch of largest cosine similarity, the first of equals, known patches their
-          own; and the weights ``w`` (B, P), zero at known patches, without a gradient. Patches and
-          weights are float32, or float64 as the patches. On CUDA the patches are contiguous,
-          elsewhere they lie in memory as those given.
+        - returns the patches (B, P, D), in which the hole patches are generated; the match (B, P);
+          and the weights (B, P). The match of a hole patch is the index of the known patch of
+          largest cosine similarity, the first of equals; a known patch is its own match. The weight
+          of a known patch is zero, and weights carry no gradient. Patches and weights are float32,
+          or float64 for float64 patches. On CUDA the returned patches are contiguous. Elsewhere
+          they have the memory layout of the given patches.
     """
     generated, match, weights = _attend(
         patches, hole.contiguous(), linked.contiguous(), cosine, guarded, detach_weights
@@ -137,10 +140,10 @@ _attend.register_autograd(_backward, setup_context=_save)
 
 
 def triton_kernels(patches: Tensor) -> ModuleType | None:
-    """The module of Triton kernels where they apply; where not, the PyTorch forms do the work.
+    """Return the module of Triton kernels, or None where the PyTorch forms do the work.
 
-    A float64 patch, or one of more numbers than a program can keep on chip, goes to PyTorch, and so
-    does a map of more than 32-bit offsets reach.
+    The PyTorch forms take float64 patches, patches of more numbers than a program can keep on chip,
+    and maps whose offsets need more than 32 bits.
     """
     _, count, size = patches.shape
     too_large = size > 16384 or count * size >= 2**31

@@ -20,68 +20,75 @@ class NonFiniteFeaturesError(ValueError, FloatingPointError):
 
 
 class Attended(NamedTuple):
-    """What the layer found and made, patch by patch in raster order."""
+    """The patches of the features in raster order, and what the layer computes for them."""
 
-    patches: Tensor  # (B, P, D), as they were
-    hole: Tensor  # (B, P), which of them are hole patches
-    match: Tensor  # (B, P), the known patch that each takes from
-    weights: Tensor  # (B, P), of the previous patch in the blend
-    generated: Tensor  # (B, P, D), with the hole patches generated
+    patches: Tensor  # (B, P, D), cut from the features
+    hole: Tensor  # (B, P), true at hole patches
+    match: Tensor  # (B, P), index of the most similar known patch; a known patch is its own match
+    weights: Tensor  # (B, P), weight of the previous patch in the blend
+    generated: Tensor  # (B, P, D), the patches after the hole patches are generated
 
 
 class CSALayer(nn.Module):
     """Fill the hole of a feature map with coherent mixtures of its known patches.
 
-    Coherent Semantic Attention (Liu et al., ICCV 2019, Sec. 3.2). Hole patches ``m_1 … m_n`` are
-    taken in raster order, also across gaps and row ends. Each finds its most similar known patch
-    ``m̄_i`` (cosine similarity ``Dmax_i``, ties to the first in raster order) and is replaced by
+    Coherent Semantic Attention (Liu et al., ICCV 2019, Sec. 3.2). The layer takes the hole patches
+    ``m_1 … m_n`` in raster order, also across gaps and row ends. It finds the known patch ``m̄_i``
+    that is most similar to ``m_i`` (cosine similarity ``Dmax_i``; the first in raster order wins a
+    tie), and replaces the hole patch by
 
         m_1 = m̄_1,    m_i = (Dad_i · m_{i-1} + Dmax_i · m̄_i) / (Dad_i + Dmax_i),
 
     where ``Dad_i`` is the cosine similarity of the original ``m_i`` with the patch generated just
-    before it; a patch that resembles no known one (``Dmax_i`` is zero to within rounding, or less)
-    is replaced by its match alone. So every generated patch is a convex combination of known ones,
-    and neighbours agree with each other. Known positions pass through bit-identical, and so does a
-    sample without a hole or without a known patch. No parameters and no state.
+    before it. A hole patch that resembles no known patch (``Dmax_i`` is negative, or zero to within
+    rounding) is replaced by its match alone. So every generated patch is a convex combination of
+    known patches, and neighbours agree with each other. Known positions stay bit-identical. A
+    sample without a hole or without a known patch passes through bit-identical. The layer has no
+    parameters and no state.
 
     Args:
-        patch_size: side of the square patches.
-        stride: distance between neighbouring patches.
-        threshold: share of hole above which a feature cell counts as hole, when the mask is larger
-            than the features (see ``reduce_mask``).
-        similarity: ``"cosine"`` as above. ``"released"`` is what the authors' implementation
-            computes, with one side normalised only: ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and
-            ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``.
+        patch_size: side of the square patches, in feature cells.
+        stride: distance between neighbouring patches, in feature cells.
+        threshold: share of hole above which a feature cell counts as hole. The threshold applies
+            to a mask that is larger than the features (see ``reduce_mask``).
+        similarity: ``"cosine"`` computes the similarities described above. ``"released"`` computes
+            those of the authors' implementation, which normalises one side only:
+            ``Dmax_i = m_i · m̄_i / ‖m̄_i‖`` and ``Dad_i = m_i / ‖m_i‖ · m_{i-1}``.
         detach_weights: treat the blend weights as constants in the backward pass.
-        guarded: take negative similarities for zero, and the match alone where no known patch is
-            similar. Unguarded, as the authors' implementation is, opposite signs can make the
-            weights arbitrarily large, and a patch of zeros NaN. None guards the cosine and not the
-            released similarity.
+        guarded: clamp negative similarities at zero, and take the match alone where no known patch
+            is similar. The authors' implementation has no guard: similarities of opposite signs can
+            make its weights arbitrarily large, and a patch of zeros becomes NaN. None guards the
+            cosine similarity and leaves the released similarity without a guard.
         across_gaps: the patch before ``m_i`` is the last hole patch in raster order, whatever lies
-            between. False takes the left neighbour only, and starts anew with ``m_i = m̄_i`` where
-            that is known.
+            between the two. False takes the left neighbour only; a patch whose left neighbour is
+            known or missing starts anew with ``m_i = m̄_i``.
 
-    What the paper leaves open for patches of more than one position, and what is chosen here: a
-    patch is a hole patch when any of its positions is in the hole, and known otherwise; it is
-    searched and generated whole; overlapping generated patches are averaged, and only hole
-    positions are written; where the stride leaves a remainder, the last row and column are
-    repeated, so that patches reach every position. The backward pass is exact; it cannot be
-    differentiated a second time, and there is no forward-mode derivative.
+    The paper leaves open how patches of more than one position are treated. In this layer a patch
+    is a hole patch when any of its positions is in the hole, and a known patch otherwise. The layer
+    searches and generates whole patches, averages generated patches where they overlap, and writes
+    hole positions only. Where the stride leaves a remainder, the layer repeats the last row and
+    column, so that patches reach every position.
+
+    The backward pass is exact. It cannot be differentiated a second time, and the layer has no
+    forward-mode derivative.
 
     Shape:
         - features: (B, C, H, W), floating point.
-        - mask: (B, 1, h, w), above 0.5 in the hole; h, w equal to H, W or whole multiples.
+        - mask: (B, 1, h, w), above 0.5 in the hole; h and w equal H and W or are whole multiples of
+          them.
         - returns (B, C, H, W) in the dtype, device and memory format of the features. With
-          ``return_attention``, also the attention (B, P, P) over the P patches in raster order, in
-          float32 or float64: row i holds what patch i takes from each known patch, and is one at
-          itself where it is known or the sample passes through. It carries no gradient.
+          ``return_attention``, also returns the attention (B, P, P) over the P patches in raster
+          order, in float32 or float64. Row i holds the share that patch i takes from each known
+          patch. A known patch, and each patch of a sample that passes through, takes all of itself.
+          The attention carries no gradient.
 
     Raises:
-        ValueError: for shapes, dtypes or devices that do not fit, patches larger than the map
-            and (``NonFiniteFeaturesError``) features that are not finite. The last is checked on
-            the CPU outside compiled graphs only, since elsewhere it would wait for the device:
-            there NaN known positions stay, and NaN in the hole spreads to the hole patches that
-            follow.
+        ValueError: for shapes, dtypes or devices that do not fit, and for patches larger than the
+            map.
+        NonFiniteFeaturesError: for features that are not finite, on the CPU and outside compiled
+            graphs. This ``ValueError`` is not raised elsewhere, because the check would wait for
+            the device. There, NaN at a known position stays, and NaN in the hole spreads to the
+            hole patches that follow.
         NotImplementedError: for forward-mode differentiation (``torch.func.jvp``) outside compiled
             graphs.
 
@@ -147,13 +154,13 @@ class CSALayer(nn.Module):
         return output
 
     def attend(self, features: Tensor, hole: Tensor) -> Attended:
-        """Search and propagate, before the patches are folded back.
+        """Search and propagate, and return the patches before they are folded back.
 
         Shape: features (B, C, H, W); hole (B, 1, H, W), boolean.
         """
         patches = unfold(features, self.patch_size, self.stride)  # (B, P, D)
         hole_patches = unfold(hole.float(), self.patch_size, self.stride).amax(2) > 0  # (B, P)
-        # A sample without a known patch has nothing to take from: it passes through.
+        # A sample without a known patch has no patch to take from, so it passes through.
         hole_patches = hole_patches & ~hole_patches.all(dim=1, keepdim=True)
 
         columns = _patches_along(features.shape[3], self.patch_size, self.stride)
@@ -204,13 +211,13 @@ class CSALayer(nn.Module):
             tangent = unpack_dual(features).tangent  # type: ignore[no-untyped-call]
             if tangent is not None:
                 raise NotImplementedError("CSALayer has no forward-mode derivative")
-        # Elsewhere looking at the values would wait for the device, or is not allowed in a graph.
+        # On a GPU the check would wait for the device. A compiled graph cannot look at values.
         if features.device.type == "cpu" and not torch.compiler.is_compiling():
             _check_finite(features)
 
 
 def _check_finite(features: Tensor) -> None:
-    if features.detach().sum().isfinite():  # far cheaper than a look at each value
+    if features.detach().sum().isfinite():  # One sum is far cheaper than a look at each value.
         return
     wrong = (~features.detach().isfinite()).nonzero()
     if len(wrong):
@@ -226,7 +233,8 @@ def unfold(features: Tensor, size: int, stride: int) -> Tensor:
     """Cut (B, C, H, W) into its patches in raster order, (B, P, C·size²).
 
     Where the stride leaves a remainder, the map's last row and column are repeated so that the
-    patches reach every position; a stride above the patch size leaves gaps anyway.
+    patches reach every position. Nothing is repeated for a stride above the patch size, because
+    such a stride leaves gaps anyway.
     """
     if size == stride == 1:
         return features.flatten(2).mT
@@ -243,18 +251,19 @@ def fold(
 ) -> Tensor:
     """Write the chosen patches (B, P, D) into the hole of the features (B, C, H, W).
 
-    Where patches overlap they are averaged; positions that none covers keep the features.
+    Overlapping patches are averaged. Positions that no chosen patch covers keep the features.
     """
     if size == stride == 1:
         output = patches.mT.reshape(features.shape)
         in_place = output.dtype == features.dtype and output.stride() == features.stride()
-        # The backward pass keeps the patches: whoever changes the output in place gets a copy.
+        # The backward pass needs the patches unchanged. The output is then a copy, which the
+        # caller may change in place.
         if in_place and not output.requires_grad:
             return output
         return torch.empty_like(features).copy_(output)  # in the features' memory format
     height, width = features.shape[2:]
     padded = (height + _missing(height, size, stride), width + _missing(width, size, stride))
-    # a power of two that keeps the sum of overlapping patches in range
+    # Division by this power of two keeps the sum of overlapping patches in range.
     overlap = 2.0 ** (size * size).bit_length()
     columns = torch.where(chosen[..., None], patches / overlap, 0).mT
     ones = chosen[:, None].to(patches.dtype).expand(-1, size * size, -1)
@@ -267,7 +276,7 @@ def fold(
 
 
 def _missing(length: int, size: int, stride: int) -> int:
-    """Positions beyond the edge that the last patch along one axis needs."""
+    """Number of positions beyond the edge that the last patch along one axis needs."""
     return -(length - size) % stride if stride <= size else 0
 
 

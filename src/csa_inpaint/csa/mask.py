@@ -7,11 +7,11 @@ from torch import Tensor
 def reduce_mask(mask: Tensor, size: tuple[int, int], threshold: float = 5 / 16) -> Tensor:
     """Reduce a mask to the resolution of a feature map.
 
-    Follows the stride-2 convolutions of the encoder, as the authors' implementation does: each
-    halving is a 4×4 mean filter with stride 2 and padding 1, its zero padding counted in the
-    mean; a cell is hole where the last mean lies strictly above the threshold. Other whole ratios,
-    and different ones along the two axes, take the hole's share of each cell's area instead. A mask
-    of this size already is only made binary.
+    The rule follows the stride-2 convolutions of the encoder, as the authors' implementation does.
+    Each halving is a 4×4 mean filter with stride 2 and padding 1, and the mean counts the zero
+    padding. A cell is hole where the last mean lies strictly above the threshold. For other whole
+    ratios, and for two axes of different ratios, the hole's share of a cell's area takes the place
+    of the last mean. A mask of the feature map's size is only made binary.
 
     Args:
         mask: above 0.5 in the hole, of any dtype; NaN counts as known.

@@ -1,6 +1,6 @@
 """The CSA layer as the paper writes it: a double loop over hole and known patches.
 
-It is slow on purpose. Every fast form is compared with it, outputs and gradients.
+The loop is slow on purpose. The tests compare outputs and gradients of every fast form with it.
 """
 
 import itertools
@@ -24,7 +24,10 @@ def naive_csa(
     guarded: bool | None = None,
     across_gaps: bool = True,
 ) -> Tensor:
-    """Apply ``CSALayer`` one sample and one patch at a time; arguments and shapes are the same."""
+    """Do what ``CSALayer`` does, one sample and one patch at a time.
+
+    Arguments and shapes are those of ``CSALayer``.
+    """
     height, width = features.shape[-2:]
     holes = reduce_mask(mask, (height, width), threshold) > 0.5
     cosine = similarity == "cosine"
@@ -46,10 +49,10 @@ def _inpaint(
     detach_weights: bool,
     across_gaps: bool,
 ) -> Tensor:
-    """One sample: features (C, H, W), hole (H, W)."""
+    """Fill the hole (H, W) of one sample's features (C, H, W)."""
     _, height, width = features.shape
     starts = list(itertools.product(_starts(height, size, stride), _starts(width, size, stride)))
-    # a patch that reaches beyond the edge repeats the last row or column
+    # A patch that reaches beyond the edge repeats the last row or column.
     beyond = (0, size, 0, size)
     padded = F.pad(features[None], beyond, mode="replicate")[0]
     padded_hole = F.pad(hole[None, None].double(), beyond, mode="replicate")[0, 0] > 0
@@ -85,7 +88,7 @@ def _inpaint(
                 d_ad = _unit(patch) @ previous
             if guarded:
                 cosine_ad = _unit(patch) @ _unit(previous)
-                at_least_zero = d_ad.detach().clamp(min=0)  # has no slope
+                at_least_zero = d_ad.detach().clamp(min=0)  # has no gradient
                 d_ad = torch.where(cosine_ad > rounding(patch.dtype), d_ad, at_least_zero)
             if detach_weights:
                 d_max, d_ad = d_max.detach(), d_ad.detach()
@@ -106,14 +109,14 @@ def _inpaint(
 
 
 def _starts(length: int, size: int, stride: int) -> range:
-    """Where patches start along one axis; the last one may reach beyond the edge."""
+    """Where patches start along one axis. The last patch may reach beyond the edge."""
     last = length - size
-    if stride <= size:  # then the patches can cover every position
+    if stride <= size:  # The patches can cover every position.
         last += -last % stride
     return range(0, last + 1, stride)
 
 
 def _unit(patches: Tensor) -> Tensor:
-    """Patches of length one along the last dimension; zero stays zero, with a zero gradient."""
+    """Scale patches to length one. A zero patch stays zero and has a zero gradient."""
     norm: Tensor = torch.linalg.vector_norm(patches, dim=-1, keepdim=True)
     return patches / torch.where(norm > 0, norm, 1) * (norm > 0)

@@ -10,12 +10,14 @@ from csa_inpaint.csa.search import in_range, normalize_, rounding, take_columns
 
 
 def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
-    """The hole patches that follow on the hole patch before them, all but a run's first.
+    """Mark the hole patches that blend with the hole patch before them.
+
+    Hole patches form runs. The first hole patch of a run is not linked, the others are.
 
     Args:
-        columns: patches in one row of the map.
-        across_gaps: the one before is the last hole patch in raster order, whatever lies between,
-            row ends too; otherwise only the left neighbour counts.
+        columns: number of patches in one row of the map.
+        across_gaps: all hole patches of a sample form one run in raster order, also across gaps
+            and row ends. False ends a run at every known patch and at the end of a row.
 
     Shape: (B, P) → (B, P), boolean.
     """
@@ -35,14 +37,15 @@ def propagate_pytorch(
     cosine: bool,
     guarded: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Step through the hole patches, all samples at once; arguments and values as ``attend``'s.
+    """Step through the hole patches of all samples at once, and return patches and weights.
 
-    ``unit`` (K, B, D), which is overwritten, and ``norm`` (K, B, 1) are the directions and lengths
-    of the hole patches that ``search_pytorch`` returns.
+    Arguments and results are those of ``attend``. ``unit`` (K, B, D) and ``norm`` (K, B, 1) are the
+    directions and lengths of the hole patches, as ``search_pytorch`` returns them. The function
+    overwrites ``unit``.
 
-    A step needs two inner products of the previous patch, with ``m_i`` and with itself. Both stand
-    in ``pair`` so that one product and one sum give them: the time goes into the number of
-    operations per step, not into their size.
+    A step needs two inner products of the previous patch: one with ``m_i`` and one with itself.
+    ``pair`` holds both patches, so that one product and one sum compute both inner products. The
+    time depends on the number of operations per step, not on the size of the operations.
     """
     dtype = torch.promote_types(patches.dtype, torch.float32)
     generated = torch.empty_like(patches, dtype=dtype).copy_(patches)
@@ -53,7 +56,8 @@ def propagate_pytorch(
 
     matched = _rows(patches, match.gather(1, order))  # (K, B, D)
     norm_matched = torch.linalg.vecdot(matched, matched)[..., None].sqrt_()
-    # Powers of two round nothing: a sample gets the same values whichever way its batch goes.
+    # Scaling by a power of two is exact: a sample has the same result in both branches, whichever
+    # branch its batch takes.
     ordinary = bool(in_range(norm_matched).all())
     rescaled = cosine and not ordinary
     if ordinary:
@@ -63,18 +67,18 @@ def propagate_pytorch(
         length = torch.linalg.vecdot(rows, rows)[..., None].sqrt_()
         d_max = torch.linalg.vecdot(unit, rows)[..., None] / torch.where(length > 0, length, 1)
     if rescaled:
-        matched *= 0.25  # the difference of two patches stays in range
+        matched *= 0.25  # The difference of two patches stays in range.
     link = linked.gather(1, order).T[..., None]
-    if guarded:  # nothing known resembles it: it takes its match alone; NaN stays
+    if guarded:  # A patch that resembles no known patch takes its match alone. NaN stays NaN.
         link = link & ~(d_max <= rounding(dtype))
     if not cosine:
         d_max *= norm
-    # A patch that is not linked sees nothing of the one before: Dad = 0, and w = 0 / Dmax.
+    # A patch that is not linked does not depend on the patch before it: Dad = 0, so w = 0.
     unit *= link
     d_max = torch.where(link, d_max, 1)
 
-    # The generated patches take the place of their matches, one after the other.
-    pair = torch.stack((matched[0], matched[0]), dim=1)  # (B, 2, D): of m_i and m_{i-1}
+    # Each step overwrites the match with the generated patch.
+    pair = torch.stack((matched[0], matched[0]), dim=1)  # (B, 2, D): m_i and m_{i-1}
     current, previous, wide_previous = pair[:, 0], pair[:, 1], pair[:, 1:]
     product = torch.empty_like(pair)
     inner = pair.new_empty(pair.shape[:2])
@@ -88,7 +92,7 @@ def propagate_pytorch(
     )
     for direction, best, similarity, weight, starts_anew in steps:
         current.copy_(direction)
-        if rescaled:  # the recurrence commutes with scaling
+        if rescaled:  # The weight does not depend on the scale of m_{i-1}.
             torch.div(last, _power_of_two(last.abs().amax(1, keepdim=True)), out=previous)
         else:
             previous.copy_(last)
@@ -96,13 +100,13 @@ def propagate_pytorch(
         torch.sum(product, 2, out=inner)  # ⟨m_i, m_{i-1}⟩ / ‖m_i‖ and ‖m_{i-1}‖²
         if guarded:
             d_ad.clamp_(min=0)
-        if cosine:  # Dad / (Dad + Dmax), both sides times ‖m_{i-1}‖
-            total.clamp_(min=smallest)  # Dad is zero after a zero patch, and so is w, not 0 / 0
+        if cosine:  # Dad / (Dad + Dmax) with ‖m_{i-1}‖ as a factor of both similarities
+            total.clamp_(min=smallest)  # After a zero patch Dad is 0, so w is 0 and not 0 / 0.
             torch.addcmul(d_ad, similarity, total.sqrt_(), out=total)
         else:
             torch.add(d_ad, similarity, out=total)
         torch.div(d_ad, total, out=weight)
-        if not guarded:  # what is not finite ends with its run
+        if not guarded:  # NaN and infinity end with their run.
             weight.masked_fill_(starts_anew, 0)
             last = torch.where(starts_anew, best, last)
         last = torch.lerp(best, last, weight, out=best)
@@ -126,8 +130,9 @@ def propagate_backward_pytorch(
 ) -> Tensor:
     """Step back through the hole patches.
 
-    With g_i the gradient at m_i, the weight's is s_i = ⟨g_i, m_{i-1} - m̄_i⟩, and
-    ``g_{i-1} += w_i · g_i + s_i · ∂w_i/∂m_{i-1}``; the rest needs no order.
+    The gradient at the generated patch m_i is g_i. The gradient at the weight w_i is
+    ``s_i = ⟨g_i, m_{i-1} - m̄_i⟩``. A step adds ``w_i · g_i + s_i · ∂w_i/∂m_{i-1}`` to g_{i-1}. The
+    other terms do not depend on each other and need no order.
     """
     order, valid = hole_order(hole)
     if order.shape[1] == 0:
@@ -135,7 +140,7 @@ def propagate_backward_pytorch(
     best = match.gather(1, order)
     matched = _rows(patches, best)  # (K, B, D)
     weight = weights.gather(1, order).T[..., None]  # (K, B, 1)
-    # beyond a sample's last hole patch there is no gradient, and none may enter
+    # Rows beyond the last hole patch of a sample are padding. Padding has no gradient.
     flow = _rows(grad, order) * valid.T[..., None]
 
     if detach_weights:
@@ -150,7 +155,7 @@ def propagate_backward_pytorch(
     cosine_max = torch.linalg.vecdot(unit, unit_matched)[..., None]
     if guarded:
         link = link & ~(cosine_max <= rounding(unit.dtype))
-    unit *= link  # the weight of a patch that is not linked depends on nothing
+    unit *= link  # The weight of a patch that is not linked is constant.
     unit_previous = previous.clone()
     norm_previous = normalize_(unit_previous, dim=2)
     cosine_ad = torch.linalg.vecdot(unit, unit_previous)[..., None]
@@ -162,7 +167,7 @@ def propagate_backward_pytorch(
     if guarded:
         rising = link & ~(cosine_ad <= rounding(unit.dtype))
         d_ad = d_ad.clamp(min=0)
-    # derivatives of Dad / (Dad + Dmax)
+    # Derivatives of w = Dad / (Dad + Dmax) by Dad and by Dmax.
     total = torch.where(link, d_ad + d_max, 1)
     by_ad = torch.where(rising, d_max / total / total, 0)
     by_max = torch.where(link, -d_ad / total / total, 0)
@@ -199,8 +204,9 @@ def propagate_backward_pytorch(
 def attention_matrix(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
     """Write the generated patches as combinations of known ones: (B, P, P), rows sum to one.
 
-    Row i of a known patch is one at itself; a hole patch's row mixes the previous hole patch's row
-    with its match, as ``propagate`` mixes the patches. It carries no gradient.
+    The row of a known patch is one at the patch itself. The row of a hole patch mixes the row of
+    the previous hole patch with the match, as the recurrence mixes the patches. The matrix carries
+    no gradient.
     """
     attention: Tensor = _attention_matrix(hole, match, weights.detach())
     return attention
@@ -225,9 +231,10 @@ def _(hole: Tensor, match: Tensor, weights: Tensor) -> Tensor:
 
 
 def hole_order(hole: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the hole patches in raster order, as many as the fullest sample has.
+    """Return the indices of the hole patches in raster order (B, K), and which are valid (B, K).
 
-    Returns the indices (B, K) and which of them are hole patches; the others are known ones.
+    K is the largest number of hole patches in a sample. In a sample with fewer hole patches, the
+    last indices are those of known patches and not valid.
     """
     count = int(hole.sum(1).amax()) if len(hole) else 0
     order = (~hole).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]
@@ -244,7 +251,7 @@ def _rows(patches: Tensor, index: Tensor) -> Tensor:
 
 
 def _scatter(patches: Tensor, index: Tensor, valid: Tensor, rows: Tensor) -> None:
-    """Write rows (K, B, D) into patches (B, P, D) where they are valid."""
+    """Write the valid rows (K, B, D) into patches (B, P, D)."""
     for sample, count in enumerate(valid.sum(1).tolist()):
         columns, chosen = patches[sample].T, index[sample, :count]
         columns.scatter_(1, chosen.expand(len(columns), -1), rows[:count, sample].T)
@@ -253,7 +260,7 @@ def _scatter(patches: Tensor, index: Tensor, valid: Tensor, rows: Tensor) -> Non
 def _gather_gradient(
     grad: Tensor, patches: Tensor, hole: Tensor, parts: list[tuple[Tensor, Tensor]]
 ) -> Tensor:
-    """Sum the gradient of the known patches with what the parts add at their indices."""
+    """Add the values of each part, at its indices, to the gradient of the known patches."""
     result = torch.empty_like(patches)
     for sample, (columns, count) in enumerate(zip(result.mT, hole.sum(1).tolist(), strict=True)):
         rows = grad.new_zeros(patches.shape[1:])
@@ -264,7 +271,7 @@ def _gather_gradient(
 
 
 def _backwards(*sequences: Tensor) -> Any:
-    """Walk through sequences (K, …) from their last step to their first."""
+    """Walk through sequences (K, …) together, from the last step to the first."""
     return zip(*(sequence.unbind(0)[::-1] for sequence in sequences), strict=True)
 
 
@@ -274,6 +281,6 @@ def _inverse(norm: Tensor) -> Tensor:
 
 
 def _power_of_two(values: Tensor) -> Tensor:
-    """The power of two next to each positive value, at least the smallest normal number."""
+    """The largest power of two up to each positive value, at least the smallest normal number."""
     exponent = torch.frexp(values.clamp(min=torch.finfo(values.dtype).tiny)).exponent - 1
     return torch.pow(torch.full_like(values, 2), exponent)

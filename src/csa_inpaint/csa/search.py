@@ -3,20 +3,22 @@
 import torch
 from torch import Tensor
 
-# Similarities held at once, 16 MB of float32: large maps are searched in blocks of hole patches.
+# Number of similarities in memory at once, 16 MB of float32. A large map is searched in blocks of
+# hole patches.
 BLOCK = 4 * 1024 * 1024
 
 
 def search_pytorch(patches: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Find each hole patch's match: the known patch of largest cosine similarity.
+    """Find the match of each hole patch: the known patch of largest cosine similarity.
 
-    Sample by sample, so that only hole queries and known keys are ever touched.
+    The search goes sample by sample, so that it compares hole queries with known keys only.
 
     Shape:
         - patches: (B, P, D); hole: (B, P), boolean.
-        - returns the match (B, P), the first of equals in raster order, known patches their own;
-          and, since they were needed, the hole patches' directions (K, B, D) and lengths (K, B, 1)
-          in raster order, zero beyond a sample's last.
+        - returns the match (B, P), and the directions (K, B, D) and lengths (K, B, 1) of the hole
+          patches, which the recurrence needs as well. The match is the first of equals in raster
+          order; a known patch is its own match. Directions and lengths are in raster order, and
+          zero beyond the last hole patch of a sample.
     """
     dtype = torch.promote_types(patches.dtype, torch.float32)
     match = torch.arange(hole.shape[1], device=hole.device).repeat(hole.shape[0], 1)
@@ -41,15 +43,16 @@ def search_pytorch(patches: Tensor, hole: Tensor) -> tuple[Tensor, Tensor, Tenso
 
 
 def _first_of_best(keys: Tensor, queries: Tensor) -> Tensor:
-    """The first of each query's most similar keys; (D, N) and (D, K), of length one → (K,).
+    """Find the first of the most similar keys of each query: (D, N) and (D, K) → (K,).
 
-    A matrix product may round two copies of one key differently, by more than ``rounding`` allows,
-    depending on how it tiles its columns. Candidates that only that can explain are compared again,
-    each by a sum of its own.
+    Keys and queries have length one. A matrix product may round two copies of one key differently,
+    by more than ``rounding`` allows, because it splits its columns into tiles. So the keys within a
+    wider margin are candidates. A candidate that is worse than the best key by more than
+    ``rounding`` is compared with the best key once more, by a separate sum for each of the two.
     """
-    similarity = keys.T @ queries  # (N, K), the faster way round
+    similarity = keys.T @ queries  # (N, K) is faster than (K, N).
     best = similarity.amax(0)
-    if best.isnan().any():  # a key that is not a number is like no query
+    if best.isnan().any():  # A key with NaN resembles no query.
         best = similarity.nan_to_num_(nan=-torch.inf).amax(0)
     tie = rounding(keys.dtype)
     almost = best - tie * len(keys) ** 0.5
@@ -67,29 +70,29 @@ def _first_of_best(keys: Tensor, queries: Tensor) -> Tensor:
 
 
 def _first(chosen: Tensor) -> Tensor:
-    """Index of the first true value of each column, the last where there is none."""
+    """Index of the first true value of each column, or the last index where there is none."""
     position = torch.arange(len(chosen), dtype=torch.int32, device=chosen.device)[:, None]
     return torch.where(chosen, position, position[-1]).amin(0).long()
 
 
 def rounding(dtype: torch.dtype) -> float:
-    """How far apart cosine similarities may be and still count as equal, or from zero, as zero."""
+    """The difference up to which cosine similarities count as equal, and as equal to zero."""
     return 4 * torch.finfo(dtype).eps
 
 
 def take_columns(columns: Tensor, index: Tensor) -> Tensor:
-    """Columns (D, P) by index (K,) → (D, K); ``gather`` does it thrice as fast as a selection."""
+    """Take columns (D, P) by index (K,) → (D, K). ``gather`` is thrice as fast as a selection."""
     return columns.gather(1, index.expand(len(columns), -1))
 
 
 def normalize_(patches: Tensor, dim: int) -> Tensor:
-    """Scale patches to length one along a dimension, in place; zero stays zero.
+    """Scale patches to length one along a dimension, in place. A zero patch stays zero.
 
-    Right for any finite length: where the squares would leave the range of the dtype, the patch is
-    first divided by its largest entry.
+    The result is right for any finite length: where the squares would leave the range of the dtype,
+    the patch is first divided by its largest entry.
 
     Returns:
-        The lengths they had, that dimension kept at size one.
+        The lengths of the given patches; the dimension keeps size one.
     """
     norm = (patches * patches).sum(dim, keepdim=True).sqrt_()
     if in_range(norm).all():
@@ -104,7 +107,7 @@ def normalize_(patches: Tensor, dim: int) -> Tensor:
 
 
 def in_range(norm: Tensor) -> Tensor:
-    """Where a patch of this length has squares far from the limits of the dtype."""
+    """True where the squares of a patch of this length stay far from the limits of the dtype."""
     info = torch.finfo(norm.dtype)
     inside: Tensor = (norm > info.tiny**0.5 / info.eps) & (norm < info.max**0.5 * info.eps)
     return inside
