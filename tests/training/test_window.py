@@ -144,9 +144,12 @@ def average_over_processes(folder: Path) -> None:
     window.add(last=False)
     parameter.grad = gradients.clone()
     state = window.state_dict([("parameter", parameter)])
+    if dist.get_rank() == 0:  # one process writes, and all read what it wrote
+        torch.save(state, folder / "state.pt")
+    dist.barrier()
     # The process that goes on and the one that is resumed hold the same.
     resumed, other = Window(size=2), nn.Parameter(torch.zeros(2))
-    resumed.load_state_dict(state)
+    resumed.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
     resumed.restore([("parameter", other)])
     assert torch.equal(other.grad, parameter.grad)
     # The second batch, whose gradients DDP averages with what is there.

@@ -38,6 +38,9 @@ FOREIGN = [
     "csa_inpaint.weights.files.pickle.loads",
     # its own functions, commands and what writes files
     "csa_inpaint.weights.files.read_tensors",
+    "csa_inpaint.data.load_image",
+    "csa_inpaint.losses.terms.loss_terms",
+    "csa_inpaint.CSAInpainter.load_from_checkpoint",
     "csa_inpaint.train.main",
     "csa_inpaint.callbacks.Preview",
     "csa_inpaint.nothing.there",
