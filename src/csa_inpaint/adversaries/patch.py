@@ -47,7 +47,7 @@ class FeatureAdversary(Adversary):
         strides: of the three convolutions; (2, 1, 1) in the paper's figure.
 
     Raises:
-        ValueError: for a number of strides other than three, and as ``Adversary``.
+        ValueError: for a number of strides other than three, and where ``Adversary`` raises one.
     """
 
     uses_features = True

@@ -18,7 +18,7 @@ class DumpBadBatch(pl.Callback):
     ``bad_batch_step_<batches>_rank_<rank>.pt`` holds the batch, the weights that the failing
     losses saw, the seed of the step and the run's configuration: plain values and tensors that
     ``torch.load(…, weights_only=True)`` reads. The error then names the file and the command that
-    replays the step. The file does not hold the moving average and VGG-16.
+    replays the step. The file holds neither the moving average nor VGG-16.
 
     Args:
         directory: folder of the file.

@@ -18,7 +18,7 @@ def paper_settings(
 ) -> dict[str, Any]:
     """The settings of ``Inpainter`` that make the paper's model.
 
-    Args: see the shorthand of ``CSAInpainter``.
+    The arguments are the shorthand of ``CSAInpainter``.
 
     Raises:
         ValueError: for unknown loss terms.
