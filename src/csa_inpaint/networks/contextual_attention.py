@@ -11,9 +11,9 @@ class ContextualAttention(nn.Module):
     """Replace features by patches of the known region, weighted by their similarity.
 
     Query and key patches come from the features at ``1 / rate`` of their resolution. The weight of
-    a key is the softmax, over all keys, of ``scale · ⟨key / ‖key‖, query⟩``. The layer pastes patches
-    of the features at full resolution at the query. All positions are replaced, also the known
-    ones; a sample without a known key becomes zero.
+    a key is the softmax, over all keys, of ``scale · ⟨key / ‖key‖, query⟩``. The layer pastes
+    patches of the features at full resolution at the query. All positions are replaced, also the
+    known ones; a sample without a known key becomes zero.
 
     Args:
         kernel_size: side of the patches that are compared; odd.
