@@ -1,4 +1,4 @@
-"""What the tests of training share: a tiny model, its batches and a quiet Trainer."""
+"""Fixtures of the tests of training: a tiny model, its batches and a quiet Trainer."""
 
 import os
 import socket
@@ -83,7 +83,7 @@ def tiny(**settings: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def make_module() -> Callable[..., CSAInpainter]:
-    """Builds a tiny model, the same one every time; ``cls`` names a subclass."""
+    """Builds the same tiny model every time; ``cls`` names a subclass."""
 
     def make(
         cls: type[CSAInpainter] = CSAInpainter, seed: int = 0, **settings: Any
@@ -147,7 +147,7 @@ def _in_process(rank: int, function: Callable[..., None], port: int, arguments: 
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank)
     )
-    # What torchrun sets, by which Lightning knows that its processes are there already.
+    # torchrun sets these variables; they tell Lightning that the processes run already.
     os.environ.update(
         WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", TORCHELASTIC_RUN_ID="tests"
     )

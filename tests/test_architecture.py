@@ -10,7 +10,7 @@ import pytest
 import csa_inpaint
 
 PACKAGE = Path(csa_inpaint.__file__).parent
-# From what uses to what is used. A part may import itself and those below it.
+# Each part uses parts further down. A part may import itself and the parts below it.
 ORDER = (
     "commands",
     "inference",

@@ -1,4 +1,4 @@
-"""Every file below conf/ composes, and what it names can be made."""
+"""Every file below conf/ composes, and the objects that it names can be made."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ CHOICES = sorted(
     if path.parent.name != "experiment"
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # which sweeps over the paper's
+SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def composed(run_folder: Path, *overrides: str) -> DictConfig:
 
 
 def parts(config: DictConfig) -> dict[str, Any]:
-    """Everything that a training is put together from."""
+    """All parts of a training."""
     adversaries = [instantiate(c, _convert_="all") for c in config.get("adversary", {}).values()]
     callbacks = [instantiate(c, _convert_="all") for c in config.callbacks.values()]
     loggers = [instantiate(c, _convert_="all") for c in config.logger.values()]

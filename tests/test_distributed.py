@@ -38,13 +38,13 @@ def trained(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_two_processes_take_the_step_of_one_with_twice_the_batch(tmp_path):
-    # Without terms whose mean depends on the other samples of the batch.
+    # Terms whose mean depends on the other samples of the batch are left out.
     plain = ["adversary=[]", "model.loss_weights.consistency=0", "trainer.limit_train_batches=3"]
     one = trained(tmp_path / "one", *plain, "data.batch_size=2", "trainer.devices=1")
     two = trained(tmp_path / "two", *plain, "data.batch_size=1", *TWO_PROCESSES)
     assert one.keys() == two.keys()
     for name, value in one.items():
-        # Not the biases: those before a norm have no gradient but rounding, which Adam enlarges.
+        # Biases are left out: before a norm their gradient is rounding, which Adam enlarges.
         if value.dim() == 4:
             assert torch.linalg.vector_norm(two[name] - value) < 2e-3 * value.norm(), name
 

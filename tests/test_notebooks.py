@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = {"csa_layer": 2, "train_and_inpaint": 1}  # pictures that it shows
+NOTEBOOKS = {"csa_layer": 2, "train_and_inpaint": 1}  # pictures that each notebook shows
 
 
 @pytest.mark.slow

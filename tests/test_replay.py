@@ -1,4 +1,4 @@
-"""A step that failed is kept, and its replay finds what was at fault."""
+"""A step that failed is kept, and its replay finds the fault."""
 
 import re
 import shlex
@@ -68,7 +68,7 @@ def settings(dump: Path, **changed: Any) -> DictConfig:
 
 
 def failing(trainer: pl.Trainer, module: CSAInpainter, batches: Any) -> tuple[str, Path]:
-    """What the error says, and the dump that it names."""
+    """The message of the error, and the dump that the message names."""
     with pytest.raises(NonFiniteLossError) as caught:
         trainer.fit(module, batches)
     (note,) = caught.value.__notes__
@@ -159,7 +159,7 @@ def test_other_errors_leave_no_dump(
 
 
 class Strict(CSAInpainter):
-    """Calls the generator's terms of the third step NaN, and writes down what they were."""
+    """Makes the generator's terms of the third step NaN, and records their values."""
 
     def generator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
         terms = super().generator_terms(batch, out)
@@ -244,7 +244,7 @@ def test_replay_finds_a_gradient_that_is_not_finite(
     message, dump = failing(trainer, module, make_batches(3))
     assert message.startswith("the gradient of generator.rough.down.0.0.weight, ")
     assert "on the batch of 1_0.jpg" in message
-    assert all(p.isfinite().all() for p in module.parameters())  # it came before the update
+    assert all(p.isfinite().all() for p in module.parameters())  # the error came before the update
 
     report = replay(settings(dump))
     assert report.failure == message

@@ -72,7 +72,7 @@ def test_ablation_is_one_table_of_all_variants(ablation: tuple[Path, Rows]) -> N
     assert no_feature_adversary["differs in"] == "~adversary.feature"
     assert "model.refinement=false" in rough_only["differs in"]
     sizes = [int(row["parameters"]) for row in rows]
-    assert len(set(sizes[:4])) == 1  # none of them has parameters of its own
+    assert len(set(sizes[:4])) == 1  # the missing parts have no parameters
     assert sizes[4] < sizes[0] / 2
     assert len({row["hole_psnr"] for row in rows}) == len(VARIANTS)
     for row in rows:
@@ -159,7 +159,7 @@ def test_sweep_evaluates_as_it_is_told(tmp_path: Path) -> None:
     assert plain["hole_l1"] != other["hole_l1"]
 
 
-@pytest.mark.filterwarnings("error:Callback")  # what Hydra makes of an error in one
+@pytest.mark.filterwarnings("error:Callback")  # Hydra's warning of an error in a callback
 def test_single_run_leaves_no_table(tmp_path: Path) -> None:
     assert run("train", *TINY, "hydra/job_logging=none", f"hydra.run.dir={tmp_path / 'run'}") == 0
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()

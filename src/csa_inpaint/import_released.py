@@ -1,6 +1,6 @@
 """Import weights trained with the authors' implementation: ``rough=… refine=… output=…``.
 
-``python -m csa_inpaint.import_released --help`` tells more.
+``python -m csa_inpaint.import_released --help`` lists all keys.
 """
 
 from pathlib import Path
@@ -22,13 +22,21 @@ from csa_inpaint.weights import released
 
 
 def import_released(cfg: DictConfig) -> CSAInpainter:
-    """Write a checkpoint that ``evaluate``, ``predict`` and ``train init_from=`` accept."""
+    """Write a checkpoint that ``evaluate``, ``predict`` and ``train init_from=`` accept.
+
+    Raises:
+        FileExistsError: the output is there, and ``overwrite`` is false.
+        FileNotFoundError: a released file is not there.
+        IsADirectoryError: the output is a folder.
+        ValueError: a released file is damaged or does not fit, or the configuration has no
+            refinement.
+    """
     output = Path(cfg.output)
     if output.is_dir():
         raise IsADirectoryError(f"output={output} is a folder: name a file, output=model.ckpt")
     if output.exists() and not cfg.overwrite:
         raise FileExistsError(f"{output} is there: choose another output or set overwrite=true")
-    # Whatever the configuration says: the files decide the size.
+    # The files decide the size, not the configuration.
     cfg.model.width = released.generator_width(cfg.rough)
     cfg.model.depth = released.DEPTH
     model: CSAInpainter = instantiate(cfg.model, _convert_="all")

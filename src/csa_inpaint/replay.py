@@ -45,10 +45,10 @@ class Report(NamedTuple):
 
 
 class Watch(TermObserver):
-    """Restores the step's state, takes no step, and finds the first value that is not finite.
+    """Restores a step's state, keeps the weights, and finds the first value that is not finite.
 
     Args:
-        dump: what ``DumpBadBatch`` wrote.
+        dump: the content of a file that ``DumpBadBatch`` wrote.
     """
 
     def __init__(self, dump: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Watch(TermObserver):
         self.terms: list[TermReport] = []
         self._gradient_lost_at: str | None = None
 
-    def on_fit_start(  # type: ignore[override]  # it works with no other module
+    def on_fit_start(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter
     ) -> None:
         pl_module.load_state_dict(self.dump["weights"])
@@ -66,7 +66,7 @@ class Watch(TermObserver):
         for name, part in pl_module.named_modules():
             if name.startswith(("generator", "discriminators.", "vgg")):
                 part.register_forward_hook(self._look(name))
-        # After whatever else draws random numbers before the step.
+        # Right before the generator runs, after all other random draws.
         pl_module.generator.register_forward_pre_hook(
             lambda *_: torch.manual_seed(self.dump["seed"]) and None
         )
@@ -92,7 +92,7 @@ class Watch(TermObserver):
         return look
 
     def _look_back(self, where: str) -> Any:
-        def look(gradient: Tensor | None) -> None:  # None: nothing in the loss depends on it
+        def look(gradient: Tensor | None) -> None:  # None where the loss does not depend on it
             lost = gradient is not None and not gradient.isfinite().all()
             if lost and self._gradient_lost_at is None:
                 self._gradient_lost_at = where
@@ -119,7 +119,7 @@ class Watch(TermObserver):
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
-    """The floating-point tensors in a tensor, a sequence or a mapping, at whatever depth."""
+    """The floating-point tensors in a tensor, a sequence or a mapping, at any depth."""
     if isinstance(value, Tensor) and value.is_floating_point():
         yield value
     elif isinstance(value, Mapping):
@@ -130,11 +130,11 @@ def tensors(value: Any) -> Iterator[Tensor]:
 
 
 def read_dump(path: Path) -> dict[str, Any]:
-    """What ``DumpBadBatch`` wrote.
+    """Read a file that ``DumpBadBatch`` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged or something else.
+        ValueError: the file is damaged or holds something else.
     """
     dump = read_tensors(path)
     if not {"image", "mask", "weights", "seed", "config"} <= set(dump):
@@ -143,11 +143,11 @@ def read_dump(path: Path) -> dict[str, Any]:
 
 
 def replay(cfg: DictConfig) -> Report:
-    """Take the step of the dump again, in memory, and print what it finds."""
+    """Repeat the step of the dump in memory, and print the report."""
     dump = read_dump(Path(cfg.dump))
     precision = str(cfg.precision or dump["precision"])
     config = OmegaConf.create(dump["config"])
-    # No average was dumped; a compiled network would run no hooks.
+    # The dump holds no average, and a compiled network would run no hooks.
     config.model.update(ema_decay=None, compile=False)
     model = trusted_config(config, "model", cfg.dump, cfg.trust)
     adversaries = trusted_config(config, "adversary", cfg.dump, cfg.trust)
@@ -171,7 +171,7 @@ def replay(cfg: DictConfig) -> Report:
 
 
 def table(terms: list[TermReport]) -> Table:
-    """Terms as a table, a term a row."""
+    """The terms as a table, one term in each row."""
     result = Table(title="Terms, in the order of the step", title_justify="left")
     result.add_column("term")
     for column in ("value", "gradient norm"):

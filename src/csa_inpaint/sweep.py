@@ -38,7 +38,7 @@ class Result:
     scores: dict[str, float] = field(default_factory=dict)  # of the composite
 
     def measure(self, job: JobReturn, folder: Path, checkpoint: str, options: list[str]) -> None:
-        """Evaluate what the job trained, or take down why there is nothing to evaluate."""
+        """Evaluate the trained model, or note the error of a job that failed."""
         if job.status is JobStatus.FAILED:
             self.error = describe(job._return_value)
             return
@@ -52,21 +52,23 @@ class Result:
         self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
         config = compose("evaluate", overrides=options)
         config.checkpoint = str(path)
-        config.trust = foreign_packages(self.config)  # the sweep's own configuration named them
+        config.trust = foreign_packages(self.config)  # the user's own configuration names them
         (folder / "evaluation").mkdir(exist_ok=True)
         self.scores = evaluate(config, folder / "evaluation")["composite"]
 
 
 class SweepTable(Callback):
-    """Evaluate what each job of a sweep trained, and keep one table of all.
+    """Evaluate the model of each job of a sweep, and keep one table of all jobs.
 
-    Hydra calls it (``hydra.callbacks``). Each job's figures lie in its own folder; ``table.md`` and
-    ``table.csv`` in the sweep's folder are written anew from these after every job, so they are
-    there too when a sweep was stopped. A job that failed is a row that says so.
+    Hydra calls this callback (``hydra.callbacks``). Each job's figures lie in the job's own folder.
+    After every job the callback collects these figures and writes ``table.md`` and ``table.csv`` in
+    the sweep's folder anew, so a sweep that was stopped has a table too. The row of a job that
+    failed says so.
 
     Args:
-        checkpoint: the one of a job's ``checkpoints/`` that is scored. ``last``: all have trained
-            equally long, and none was chosen by the pictures that it is scored on.
+        checkpoint: name of the file in a job's ``checkpoints/`` that is scored. With ``last`` all
+            models have trained equally long, and none was chosen by the pictures that it is scored
+            on.
         evaluate: overrides of the evaluation's configuration: ``["+mask=freeform"]``.
     """
 
@@ -93,7 +95,7 @@ class SweepTable(Callback):
             result.measure(job_return, folder, self.checkpoint, self.evaluate)
         except Exception as error:
             result.error = f"trained, but not evaluated: {describe(error)}"
-            raise  # to Hydra, which makes a warning of it
+            raise  # Hydra turns the error into a warning
         finally:
             (folder / RESULT).write_text(json.dumps(asdict(result), indent=1))
             write_tables(Path(hydra.runtime.cwd) / hydra.sweep.dir)
@@ -113,7 +115,7 @@ def write_tables(folder: Path) -> None:
 
 
 def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    """A row for each result: what was typed for it alone, what that changed, and its figures."""
+    """A row for each result: its own overrides, the settings that they changed, and its figures."""
     shared = set.intersection(*(set(result.overrides) for result in results))
     for result in results:
         typed = [o.lstrip("+") for o in result.overrides if o not in shared]
@@ -128,7 +130,7 @@ def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The settings that make ``other`` out of ``one``, as they would be typed."""
+    """The overrides that turn the configuration ``one`` into ``other``, as a user types them."""
     for key in one | other:
         if key not in other:
             yield f"~{prefix}{key}"
@@ -140,7 +142,7 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a Markdown table; what failed is told below it."""
+    """The rows as a Markdown table, with the errors of failed jobs below the table."""
     heads = [name.replace("hole_", "hole ").replace("l1", "l1 %") for name in COLUMNS]
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
     lines += [[_cell(row, column) for column in COLUMNS] for row in rows]

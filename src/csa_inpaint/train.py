@@ -17,13 +17,13 @@ from csa_inpaint.cli.entry import command, config_groups, override
 from csa_inpaint.cli.provenance import provenance, repeatable
 from csa_inpaint.weights.files import find_checkpoint
 
-RECORD = "run.json"  # in a run's folder: how it came about
+RECORD = "run.json"  # in a run's folder: command line, commit and versions
 
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
     run_folder = Path(HydraConfig.get().runtime.output_dir)
-    init_from = cfg.get("init_from")  # the configuration of an older run has none
+    init_from = cfg.get("init_from")  # configurations of older runs lack the key
     if cfg.checkpoint is not None and init_from is not None:
         raise ValueError(
             f"checkpoint={cfg.checkpoint} and init_from={init_from}: checkpoint continues a run "
@@ -58,19 +58,19 @@ def train(cfg: DictConfig) -> pl.Trainer:
 
 @rank_zero_only
 def _write_record(cfg: DictConfig, run_folder: Path) -> None:
-    """What it takes to understand the run and to repeat it."""
+    """Write the files that explain the run and repeat it."""
     OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
     record = json.dumps(provenance("csa_inpaint.train"), indent=2)
     (run_folder / RECORD).write_text(record + "\n")
 
 
 def instances(nodes: DictConfig | None) -> list[Any]:
-    """What the entries of a config group make; null entries are left out."""
+    """Instantiate the entries of a config group; null entries are left out."""
     return [instantiate(node, _convert_="all") for node in (nodes or {}).values() if node]
 
 
 def _check_repeat() -> None:
-    """In a run's own configuration values stand where they are used: refuse what has no effect."""
+    """Refuse overrides that cannot change a run's own configuration, because it is resolved."""
     if not (_config_folder() / RECORD).exists():
         return
     groups = config_groups(config_directory())  # a resolved configuration has nothing to choose
@@ -87,7 +87,7 @@ def _check_repeat() -> None:
 
 
 def _config_folder() -> Path:
-    """Where the configuration comes from: the library, or the folder of a run that is repeated."""
+    """The folder of the configuration: the library's, or that of a run that is repeated."""
     sources = HydraConfig.get().runtime.config_sources
     (folder,) = (source.path for source in sources if source.provider == "main")
     return Path(folder)

@@ -1,8 +1,8 @@
-"""What flows through the library. Shapes, ranges and mask polarity are said here, once.
+"""Data types that flow through the library. Only this file defines shapes, ranges and polarity.
 
 - Images are float tensors (B, 3, H, W), RGB in [-1, 1].
 - Masks are float tensors (B, 1, H, W), 0 or 1; **1 is the hole**, 0 is known.
-- Feature masks are the same at the resolution of a feature map.
+- Feature masks have the same values and polarity, at the resolution of a feature map.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from torch import Tensor
 class Batch(NamedTuple):
     """What the data modules yield and the LightningModule consumes."""
 
-    image: Tensor  # (B, 3, H, W), the whole picture: the truth inside the hole too
+    image: Tensor  # (B, 3, H, W), the whole picture, with the truth inside the hole
     mask: Tensor  # (B, 1, H, W)
     path: list[str]  # B file names, for messages
 
@@ -21,9 +21,9 @@ class Batch(NamedTuple):
 class Features(NamedTuple):
     """The refinement network's features at one level, which the consistency loss compares."""
 
-    encoder: Tensor  # (B, C, h, w), the CSA layer's output; where there is none, what the norm gets
-    decoder: Tensor  # (B, C, h, w), their counterpart in the decoder
-    mask: Tensor  # (B, 1, h, w), the hole at the resolution of those features
+    encoder: Tensor  # (B, C, h, w), the CSA layer's output; without a layer, the norm's input
+    decoder: Tensor  # (B, C, h, w), the decoder's features at the same level
+    mask: Tensor  # (B, 1, h, w), the hole at the resolution of the features
 
 
 class Inpainting(NamedTuple):
@@ -41,12 +41,12 @@ class Inpainting(NamedTuple):
 
     @property
     def decoder_features(self) -> Tensor:
-        """(B, C, h, w), its counterpart in the decoder."""
+        """(B, C, h, w), the decoder's features at the same level."""
         return self._only_level().decoder
 
     @property
     def feature_mask(self) -> Tensor:
-        """(B, 1, h, w), the hole at the resolution of those features."""
+        """(B, 1, h, w), the hole at the resolution of the features."""
         return self._only_level().mask
 
     def detach(self) -> "Inpainting":

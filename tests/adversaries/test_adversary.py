@@ -158,7 +158,7 @@ def test_adversary_resumes_bit_exactly(
     settings = {"schedule": {"constant": 0, "decay": 3}, "learning_rate": 1e-3}
 
     def run(folder: str, checkpoint: str | None = None) -> None:
-        # Weights of another seed: whatever is not restored shows.
+        # The weights start from another seed, so that state that is not restored shows.
         module = make_module(seed=0 if checkpoint is None else 5, **settings)
         callbacks = [*adversaries(), save_after(folder, batches=(1,))]
         make_trainer(callbacks, max_epochs=2).fit(
@@ -324,7 +324,7 @@ def test_feature_discriminator_knows_its_smallest_input(strides: tuple[int, int,
     with pytest.raises(ValueError, match="choose a larger data"):
         network(torch.rand(1, 4, smallest - 1, smallest))
     super_forward = torch.nn.Sequential.forward
-    with pytest.raises((ValueError, RuntimeError)):  # what the layers themselves cannot take
+    with pytest.raises((ValueError, RuntimeError)):  # the layers themselves refuse this size
         super_forward(network, torch.rand(1, 4, smallest - 1, smallest - 1))
 
 

@@ -1,4 +1,4 @@
-"""SN-PatchGAN against recorded vectors of public implementations, and its one power iteration."""
+"""SN-PatchGAN against recorded vectors of public implementations, and its power iteration."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +48,7 @@ def recorded_pair(golden: dict[str, Tensor]) -> Tensor:
 
 
 def recorded_discriminator(golden: dict[str, Tensor], state: str) -> SNPatchDiscriminator:
-    """The port's discriminator before its power iteration: u is its own, v follows from u."""
+    """The port's discriminator before the power iteration: u is recorded, v follows from u."""
     discriminator = SNPatchDiscriminator(4)
     for index, layer in enumerate(convolutions(discriminator), start=1):
         prefix = f"{state}.conv{index}.conv_sn"
@@ -131,7 +131,7 @@ def test_discriminator_reproduces_recorded_logits_of_pytorch_spectral_norm() -> 
 def test_discriminator_has_the_published_size() -> None:
     discriminator = SNPatchDiscriminator()
     assert sum(parameter.numel() for parameter in discriminator.parameters()) == 5_946_816
-    # Biases start at zero, so nothing comes from nothing.
+    # Biases start at zero, so an input of zeros gives logits of zero.
     logits = SNPatchDiscriminator(2)(torch.zeros(3, 4, 128, 192))
     assert torch.equal(logits, torch.zeros(3, 8, 2, 3))
 

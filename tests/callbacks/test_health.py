@@ -1,4 +1,4 @@
-"""The training's health: right figures, named deaths, and no effect on the training."""
+"""The figures of a training's health are right, and the checks do not change the training."""
 
 import csv
 import logging
@@ -73,7 +73,7 @@ def test_health_logs_every_figure_at_its_steps(
 
 
 class Alone(CSAInpainter):
-    """Descends one term only, and writes down the gradient that reaches the update."""
+    """Descends one term only, and records the gradient that reaches the update."""
 
     keep: str
 
@@ -148,7 +148,7 @@ def test_health_does_not_change_the_training(
 
 
 class Defective(CSAInpainter):
-    """Consistency re-wrapped from its data, as in the released code, during the given batches."""
+    """Cuts the consistency loss from its graph, as the released code does, in the given batches."""
 
     dead: range
 

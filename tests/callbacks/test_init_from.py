@@ -24,7 +24,7 @@ def feature() -> FeatureAdversary:
 
 
 class Start(pl.Callback):
-    """Writes down the weights that training starts from."""
+    """Records the weights that a training starts from."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.state = {key: value.clone() for key, value in pl_module.state_dict().items()}
@@ -49,7 +49,7 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def start(make_module: Make, make_batches: Make, make_trainer: Make) -> Make:
-    """Trains an epoch from a checkpoint's weights and returns what it started from."""
+    """Trains an epoch from a checkpoint's weights, and returns the weights at the start."""
 
     def run(path: Path, *adversaries: pl.Callback, **settings: Any) -> dict[str, Tensor]:
         start = Start()
@@ -133,7 +133,7 @@ def test_init_from_refuses_weights_that_do_not_fit(
         start(saved, width=6)
     with pytest.raises(ValueError, match=r"do not fit.*generator\.depth=5 \(checkpoint: 4\)"):
         start(saved, depth=5)
-    # levels of a wide, shallow network have by chance the shapes of a narrow, deep one's
+    # some levels of a wide, shallow network happen to have the shapes of a narrow, deep one's
     make_trainer([save_after("deep")]).fit(make_module(depth=6), make_batches(1))
     with pytest.raises(ValueError, match=r"width=16 \(checkpoint: 4\); generator\.depth=4"):
         start(tmp_path / "deep/end.ckpt", width=16)

@@ -31,7 +31,7 @@ def test_spread_reaches_from_end_to_end(count: int, available: int, positions: l
 
 
 class Numbered(torch.utils.data.Dataset[Batch]):
-    """Images of one grey value each, which tells their number."""
+    """Images of one grey value each; the value tells the number of the image."""
 
     def __len__(self) -> int:
         return 11

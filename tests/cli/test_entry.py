@@ -27,7 +27,7 @@ from csa_inpaint.callbacks import SaveOnInterrupt
 from csa_inpaint.cli.entry import describe
 from csa_inpaint.data.files import list_images
 
-# One batch of a network that learns nothing: what is tested is around it.
+# The network learns nothing from one batch: the tests are about the commands around it.
 TINY = (
     "model.width=4",
     "model.depth=4",
@@ -43,7 +43,7 @@ PHOTOS = Path(csa_inpaint.__file__).parent / "data/photos/val"
 
 
 class Outcome(NamedTuple):
-    """What a command left: its exit status, and what it printed."""
+    """A command's exit status and what the command printed."""
 
     status: int
     out: str
@@ -181,7 +181,7 @@ def test_run_repeats_bit_for_bit_from_its_config(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     untouched = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    monkeypatch.chdir(trained.parents[2])  # from where Hydra's own rule finds nothing
+    monkeypatch.chdir(trained.parents[2])  # Hydra's own rule finds nothing from here
     folder = f"{trained.relative_to(trained.parents[2])}"
     path = ["--config-path", folder] if written == "apart" else [f"--config-path={folder}"]
     resume: list[str] = []
@@ -189,7 +189,7 @@ def test_run_repeats_bit_for_bit_from_its_config(
         "csa_inpaint.train.SaveOnInterrupt",
         lambda path, command: resume.append(command) or SaveOnInterrupt(path, command),
     )
-    name = f"again_{len(path)}"  # runs are named by the second: two might fall into one
+    name = f"again_{len(path)}"  # two runs of one name might start in one second
     done = run("train", f"name={name}", *path, "--config-name", "config")
     assert done.status == 0, done.err
     repeated = newest_run(trained.parents[1], name)
@@ -221,7 +221,7 @@ def test_failed_training_is_replayed_with_the_command_it_prints(tmp_path: Path) 
     done = run(
         "train",
         *arguments,
-        "name='a=b'",  # a sign of Hydra's grammar
+        "name='a=b'",  # the equals sign belongs to Hydra's grammar
         "model.learning_rate=1e30",
         f"output_root={tmp_path}",
     )
@@ -395,8 +395,8 @@ def test_resume_command_leaves_the_starting_point_out(
 
 @pytest.fixture
 def imported(save_released: Callable[..., dict[str, Path]], tmp_path: Path) -> dict[str, Path]:
-    """Released files of random networks, and the checkpoint that was made of them."""
-    torch.manual_seed(7)  # not a training's own
+    """Released files of random networks, and the checkpoint made of these files."""
+    torch.manual_seed(7)  # trainings use another seed
     files = save_released(
         Generator(width=2), PatchDiscriminator(2), FeaturePatchDiscriminator(16, 32, (2, 2, 2))
     )

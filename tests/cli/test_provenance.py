@@ -19,7 +19,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package in a repository, not added yet, its configuration inside."""
+    """A package with its configuration inside, in a repository that does not track it yet."""
     folder = tmp_path / "src" / "package"
     monkeypatch.setattr("csa_inpaint.cli.provenance.config_directory", lambda: folder)
     folder.mkdir(parents=True)

@@ -50,7 +50,7 @@ def test_objective_has_its_closed_form(
 ) -> None:
     assert objective.discriminator_loss(REAL, FAKE).item() == pytest.approx(discriminator)
     assert objective.generator_loss(REAL, FAKE).item() == pytest.approx(generator)
-    half = REAL.bfloat16(), FAKE.bfloat16()  # these logits are exact in it
+    half = REAL.bfloat16(), FAKE.bfloat16()  # bfloat16 holds these logits exactly
     for loss in (objective.discriminator_loss(*half), objective.generator_loss(*half)):
         assert loss.dtype == torch.float32
     assert objective.discriminator_loss(*half).item() == pytest.approx(discriminator)
@@ -94,7 +94,7 @@ def test_wgan_gp_penalty_of_a_linear_discriminator() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 2 * x.sum((1, 2, 3), keepdim=True).expand(-1, 1, 5, 5)
 
-    # the slope is 2 in each of the 12 values, however many patches say so
+    # the slope is 2 in each of the 12 values, for any number of patches
     expected = 10 * (2 * math.sqrt(12) - 1) ** 2
     real, fake = torch.rand(3, 3, 2, 2), torch.rand(3, 3, 2, 2)
     assert WGANGP().penalty(Sum(), real, fake).item() == pytest.approx(expected, rel=1e-5)

@@ -1,4 +1,4 @@
-"""What the terms of one step share."""
+"""The values that the terms of one step share."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from csa_inpaint.types import Batch, Inpainting
 
 
 class Counting(VGG16Features):
-    """Counts how often it looks at an image."""
+    """Counts the images that the network looks at."""
 
     def __init__(self) -> None:
         super().__init__("random", width=2)

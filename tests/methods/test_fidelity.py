@@ -18,7 +18,7 @@ from csa_inpaint.evaluate import data_config
 from csa_inpaint.networks.vgg import VGG16Features
 
 RELEASED = "model/fidelity=released"
-# What the two choices of the group differ in, and how the released one is set on the command line.
+# The settings in which the two choices differ, with the released values as a user types them.
 DEPARTURES = {
     "similarity": "released",
     "guarded": "false",
@@ -141,7 +141,7 @@ def test_imagenet_norm_is_vggs_input(override: str) -> None:
     image, _ = image_and_mask()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     normalised = ((image + 1) / 2 - mean[:, None, None]) / std[:, None, None]
-    # `plain` sees what it is given; `paper` sees that normalised
+    # `plain` sees the image as it is; `paper` sees the normalised image
     torch.testing.assert_close(paper(image).pool3, plain(normalised).pool3)
     assert torch.equal((image - plain.mean) / plain.std, image)  # exactly
     assert not torch.equal(paper(image).pool3, plain(image).pool3)
@@ -175,7 +175,7 @@ def test_center_hole_is_the_checkpoints_in_evaluation(
     saved: dict[str, float] | None, size: float, tmp_path: Path
 ) -> None:
     config = {"data": {"mask": "${mask}"}, "mask": {"_target_": "none"}}
-    config |= {"fidelity": saved} if saved else {}  # older checkpoints have none
+    config |= {"fidelity": saved} if saved else {}  # older checkpoints lack this group
     path = tmp_path / "model.ckpt"
     torch.save({"state_dict": {"generator.weight": torch.zeros(1)}, "config": config}, path)
     with initialize_config_dir(str(config_directory()), version_base="1.3"):

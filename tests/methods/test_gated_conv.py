@@ -1,5 +1,4 @@
-"""Gated convolution against recorded vectors of public implementations, and what every generator
-must keep to.
+"""Gated convolution against recorded vectors of public implementations, and its contract.
 
 The fixtures hold three of the five recorded layers, and one sample of one recorded network with
 every third row and column of its outputs.

@@ -25,7 +25,7 @@ MMAGIC = {"exclude_hole": True, "count_overlaps": True}
 
 
 class SoftFloor(ContextualAttention):
-    """Keys as in the port that the gradients were recorded from: 1e-4 is added to each square."""
+    """Keys as in the port that recorded the gradients: the port adds 1e-4 to each square."""
 
     def unit(self, keys: Tensor) -> Tensor:
         return keys / (keys.square() + 1e-4).sum(1, keepdim=True).sqrt()
@@ -204,7 +204,7 @@ def test_fuse_is_the_sum_along_diagonals_of_both_numberings(taps: int) -> None:
 
 
 def test_aligned_indices_round_a_half_up() -> None:
-    # 7 rows of which 5 remain lie 1.5 apart, 6 of which 3 remain lie 2.5 apart.
+    # 5 of 7 rows lie 1.5 apart, and 3 of 6 rows lie 2.5 apart.
     device = torch.device("cpu")
     assert aligned_indices(7, 5, device).tolist() == [0, 2, 3, 5, 6]
     assert aligned_indices(6, 3, device).tolist() == [0, 3, 5]

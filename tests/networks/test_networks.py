@@ -107,7 +107,7 @@ def test_generator_keeps_samples_apart() -> None:
 
 
 class Watched(CSALayer):
-    """A CSA layer that writes down the sizes that it is given."""
+    """A CSA layer that records the sizes of its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +161,7 @@ def test_generator_features_are_where_they_are_asked_for() -> None:
     assert torch.equal(with_layer.refined, expected.refined)
     assert torch.equal(with_layer.features[3].encoder, expected.encoder_features)
     assert torch.equal(with_layer.features[3].decoder, expected.decoder_features)
-    # the features that the layer is given, which changes them in the hole
+    # the layer's input, whose features the layer changes in the hole
     seen, mask = without.features[3].encoder, without.features[3].mask
     assert torch.equal(seen * (1 - mask), expected.encoder_features * (1 - mask))
     torch.testing.assert_close(CSALayer()(seen, mask), expected.encoder_features)

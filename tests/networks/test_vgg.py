@@ -1,4 +1,4 @@
-"""The frozen VGG-16: where its weights come from, and that nothing moves or saves them."""
+"""The frozen VGG-16: the source of its weights, and that no training changes or saves them."""
 
 from pathlib import Path
 

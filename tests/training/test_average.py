@@ -62,7 +62,7 @@ def test_training_in_bf16_true_averages_validates_and_resumes(
     assert next(module.generator.parameters()).dtype == torch.bfloat16
     averages = list(module.ema.module.parameters())
     assert all(value.dtype == torch.float32 for value in averages)
-    # between the values that bfloat16 has
+    # the average lies between values of bfloat16
     assert any(not torch.equal(value, value.bfloat16().float()) for value in averages)
     fit("resumed", tmp_path / "whole/epoch_0.ckpt")
     assert_same_state(tmp_path / "whole/end.ckpt", tmp_path / "resumed/end.ckpt")

@@ -18,14 +18,14 @@ from csa_inpaint.weights.targets import UntrustedTargetError
 Make = Callable[..., Any]
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-# Written by version 0.1 in the middle of a window, and the weights at the end of that training.
+# A checkpoint of version 0.1 from the middle of a window, and that training's final weights.
 OLD = FIXTURES / "version_0_1_batch_3.pt"
 OLD_END = FIXTURES / "version_0_1_end.safetensors"
 
 
 @pytest.fixture
 def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a resumed training says about its settings."""
+    """The messages of a resumed training about its settings."""
     said: list[str] = []
     monkeypatch.setattr(checkpoints, "rank_zero_info", said.append)
     monkeypatch.setattr(modules, "rank_zero_info", said.append)

@@ -39,7 +39,7 @@ def adversaries() -> list[pl.Callback]:
 
 
 class Recorder(CSAInpainter):
-    """Writes down what each update of the generator is made of."""
+    """Records what each update of the generator consists of."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -245,7 +245,7 @@ def test_module_accumulation_equals_one_large_batch(
 
     windows, batches = updates(single, 2), updates(large, 1)
     assert len(windows.updates) == 6
-    # Adam turns rounding into steps, so only the first update starts from equal weights.
+    # Adam turns rounding errors into steps, so only the first update starts from equal weights.
     assert_close(windows.updates[:1], batches.updates[:1])
     for module, per_update in ((windows, 2), (batches, 1)):
         moved = [not torch.equal(a, b) for a, b in pairwise(module.weights)]
@@ -487,7 +487,7 @@ def test_module_trains_again_after_a_step_that_failed(
         make_trainer([*adversaries(), FailingObserver(side)]).fit(failed, make_batches(2))
     assert all(p.requires_grad for p in failed.generator.parameters())
     assert all(p.requires_grad for p in failed.discriminators.parameters())
-    assert not hasattr(failed, "step")  # nor the graph that it holds
+    assert not hasattr(failed, "step")  # the step holds the graph
     if side == "discriminator":  # nothing was updated yet
         for module in (failed, fresh):
             make_trainer(adversaries()).fit(module, make_batches(2))
@@ -506,7 +506,7 @@ def test_module_keeps_nothing_of_an_earlier_trainings_adversaries(
     assert vgg is not None
     make_trainer([adversaries()[0], save_after()]).fit(module, make_batches(1))
     assert list(module.discriminators) == ["patch"]
-    assert module.discriminators["patch"] is patch  # it goes on from what it has learnt
+    assert module.discriminators["patch"] is patch  # the discriminator keeps what it has learnt
     assert module.vgg is vgg
     state = torch.load(tmp_path / "end.ckpt", weights_only=True)["state_dict"]
     assert not any(key.startswith("discriminators.feature") for key in state)
@@ -568,7 +568,7 @@ def test_module_compiles_what_can_be_compiled(
 
 @pytest.fixture
 def sigint() -> Iterator[None]:
-    """Gives Ctrl-C its meaning back; Lightning ignores it once a training was interrupted."""
+    """Restores Ctrl-C, which Lightning ignores after a training was interrupted."""
     previous = signal.getsignal(signal.SIGINT)
     yield
     signal.signal(signal.SIGINT, previous)
@@ -583,7 +583,7 @@ class PressCtrlC(pl.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-# of epochs of three batches in windows of two: within a window, at its end, the epoch's last batch
+# With three batches in an epoch and windows of two: within a window, at its end, the last batch.
 @pytest.mark.parametrize("batch", [0, 1, 2])
 @pytest.mark.usefixtures("sigint")
 def test_interrupt_saves_and_resumes_exactly(

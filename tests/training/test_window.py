@@ -48,7 +48,7 @@ def test_window_refuses_sizes_below_one(name: str, make_module: Make) -> None:
 
 
 class Moves(pl.Callback):
-    """Writes down which side's weights each batch moved."""
+    """Records which side's weights each batch moved."""
 
     def __init__(self) -> None:
         self.moved: list[tuple[bool, bool]] = []
@@ -147,12 +147,12 @@ def average_over_processes(folder: Path) -> None:
     if dist.get_rank() == 0:  # one process writes, and all read what it wrote
         torch.save(state, folder / "state.pt")
     dist.barrier()
-    # The process that goes on and the one that is resumed hold the same.
+    # The process that goes on and the resumed process hold the same gradients.
     resumed, other = Window(size=2), nn.Parameter(torch.zeros(2))
     resumed.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
     resumed.restore([("parameter", other)])
     assert torch.equal(other.grad, parameter.grad)
-    # The second batch, whose gradients DDP averages with what is there.
+    # DDP averages the sums after the second batch over the processes.
     for each in (parameter, other):
         each.grad = each.grad + gradients
         dist.all_reduce(each.grad)

@@ -70,10 +70,10 @@ def test_released_generator_gives_the_recorded_outputs(case: str) -> None:
 
 
 def test_released_generator_gives_the_outputs_of_the_fixture(tmp_path: Path) -> None:
-    """Both networks at width 4 and how they are joined, for checkouts without the golden vectors.
+    """Both networks at width 4, joined to a generator, for checkouts without the golden vectors.
 
-    The weights are recorded ones, rounded to float16; the outputs are those of the networks that
-    meet the golden vectors, at every fourth pixel and every second cell.
+    The weights are the recorded ones, rounded to float16. The outputs come from networks that
+    reproduce the golden vectors; they hold every fourth pixel and every second cell.
     """
     fixture = load_file(FIXTURE)
     for network in "PG":

@@ -31,12 +31,12 @@ FOREIGN = [
     "torch.hub.load",
     "torch.optim.lr_scheduler.warnings.warn",
     "hydra.utils.call",
-    # through what this library's modules import
+    # names that this library's modules import
     "csa_inpaint.weights.files.Path",
     "csa_inpaint.weights.files.Path.symlink_to",
     "csa_inpaint.weights.files.torch.load",
     "csa_inpaint.weights.files.pickle.loads",
-    # its own functions, commands and what writes files
+    # functions and commands of this library, and a class that writes files
     "csa_inpaint.weights.files.read_tensors",
     "csa_inpaint.data.load_image",
     "csa_inpaint.losses.terms.loss_terms",

@@ -21,7 +21,7 @@ from csa_inpaint.types import Batch, Inpainting
 
 Judged = Literal["refined", "composite", "rough"]
 Sample = Tensor | tuple[Tensor, ...]
-"""What a discriminator judges: a tensor, or several for one that takes several arguments."""
+"""What a discriminator judges: a tensor, or a tuple for a discriminator of several arguments."""
 
 
 class Host(Protocol):
@@ -36,15 +36,16 @@ class Host(Protocol):
 class Adversary(pl.Callback, ABC):
     """A discriminator, its objective and its weight in the generator's loss.
 
-    Subclass it, build the discriminator and say what it judges; pass it to the Trainer's callbacks.
+    A subclass builds the discriminator and says what the discriminator judges. An adversary is one
+    of the Trainer's callbacks.
 
     Args:
         name: unique among the adversaries of a run; names the loss terms, the optimizer's parameter
             group and the entry of ``module.discriminators``.
         objective: what both sides minimise.
-        weight: of the generator's term; the paper's is 0.002.
+        weight: factor of the generator's term; 0.002 in the paper.
         learning_rate: of the discriminator's optimizer.
-        judges: which image stands for the fake one.
+        judges: which of the generator's images is the fake sample.
 
     Raises:
         ValueError: for an image that the generator does not make.
@@ -72,7 +73,7 @@ class Adversary(pl.Callback, ABC):
         self.judges = judges
         self.verdict: tuple[Tensor, Tensor] | None = None
         """The discriminator's last logits of the real and of the generated samples, detached. A
-        subclass with a ``discriminator_loss`` of its own may leave it out."""
+        subclass with a ``discriminator_loss`` of its own may leave the verdict None."""
 
     @property
     def state_key(self) -> str:
@@ -93,13 +94,13 @@ class Adversary(pl.Callback, ABC):
         """The discriminator's logits of the real and of the generated samples."""
         return judged(discriminator, real), judged(discriminator, fake)
 
-    def setup(  # type: ignore[override]  # it works with no other module
+    def setup(  # type: ignore[override]  # it needs a Host
         self, trainer: pl.Trainer, pl_module: Host, stage: str
     ) -> None:
-        """Register the discriminator; one of the same layers that is there already is kept.
+        """Register the discriminator, or keep a registered one that has the same layers.
 
-        Its initial weights depend on the run's seed and the adversary's name only: neither on the
-        order of the configuration nor on what else draws random numbers.
+        The initial weights depend on the run's seed and the adversary's name only, not on the order
+        of the configuration or on other random draws.
         """
         if stage != "fit":
             return
@@ -119,7 +120,7 @@ class Adversary(pl.Callback, ABC):
         }
 
     def discriminator_loss(self, pl_module: Host, batch: Batch, out: Inpainting) -> Tensor:
-        """The discriminator's loss; ``out`` comes detached."""
+        """The discriminator's loss; ``out`` is detached."""
         discriminator = pl_module.discriminators[self.name]
         real, fake = self.pair(pl_module, batch, out)
         real_logits, fake_logits = self.logits(discriminator, real, fake)
@@ -128,7 +129,7 @@ class Adversary(pl.Callback, ABC):
         return loss + self.objective.penalty(discriminator, real, fake, batch.mask)
 
     def generator_loss(self, pl_module: Host, batch: Batch, out: Inpainting) -> Tensor:
-        """The generator's loss, not yet weighted; the discriminator comes frozen."""
+        """The generator's loss, not yet weighted; the discriminator is frozen."""
         discriminator = pl_module.discriminators[self.name]
         real, fake = self.pair(pl_module, batch, out)
         return self.objective.generator_loss(*self.logits(discriminator, real, fake))

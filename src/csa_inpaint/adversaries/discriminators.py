@@ -59,13 +59,13 @@ class FeaturePatchDiscriminator(nn.Sequential):
     Args:
         channels: channels of the features, 256 for VGG-16 pool3.
         width: channels of every convolution here.
-        strides: of the three convolutions; (2, 1, 1) is the paper's figure, (2, 2, 2) the
+        strides: of the three convolutions; (2, 1, 1) in the paper's figure, (2, 2, 2) in the
             released code.
 
     Shape: (B, channels, h, w) → (B, width, h/2 - 2, w/2 - 2) with the default strides; h, w ≥ 6.
 
     Raises:
-        ValueError: for features too small for its three convolutions.
+        ValueError: for features that are too small for the three convolutions.
     """
 
     def __init__(

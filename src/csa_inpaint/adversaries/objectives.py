@@ -1,7 +1,7 @@
 """Adversarial objectives: a discriminator's and the generator's loss, from logits.
 
-Every loss is computed in float32 and reduced to a mean, over the batch, the patches and, for
-discriminators with several maps, the channels.
+Every loss is computed in float32. It is a mean over the batch, over the patches and, for
+discriminators with several maps, over the channels.
 """
 
 from abc import ABC, abstractmethod
@@ -32,15 +32,15 @@ class Objective(ABC):
         """Loss of the generator, from the same logits."""
 
     def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits, shifted so that the discriminator calls real what lies above zero."""
+        """The logits, shifted so that a logit above zero means that the sample is judged real."""
         return real.float(), fake.float()
 
     def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Share of logits on their right side: the mean of the real ones' and the fake ones'.
+        """Share of logits on the right side: the mean of the real share and the fake share.
 
-        The sides meet at 0; for ``LeastSquares`` halfway between its targets, at 0.5. Relativistic
-        logits, and those of a Wasserstein critic, mean something only next to each other: a real
-        one is right above the mean of the fake ones, a fake one below the mean of the real ones.
+        The boundary is 0; for ``LeastSquares`` it is 0.5, halfway between the targets. Relativistic
+        logits and those of a Wasserstein critic have no absolute scale: a real logit is right above
+        the mean of the fake ones, and a fake logit is right below the mean of the real ones.
         """
         real_above, fake_above = self.margins(real, fake)
         return ((real_above > 0).float().mean() + (fake_above < 0).float().mean()) / 2
@@ -67,8 +67,8 @@ class Objective(ABC):
 class RelativisticAverageLeastSquares(Objective):
     """The paper's objective: least squares on ``D(x) - E[D(y)]`` (Sec. 3.3).
 
-    The expectation runs over the patches and the batch, with several processes over the batches of
-    all of them.
+    The expectation runs over the patches and the batch; with several processes, over the batches of
+    all processes.
     """
 
     def margins(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ class WGANGP(Objective):
     """Wasserstein GAN with gradient penalty (Gulrajani et al., NeurIPS 2017).
 
     Args:
-        weight: of the penalty ``(‖∇D(x̂)‖ - 1)²`` at random points x̂ between real and fake.
+        weight: factor of the penalty ``(‖∇D(x̂)‖ - 1)²`` at random points x̂ between real and fake.
     """
 
     def __init__(self, weight: float = 10.0) -> None:
@@ -158,8 +158,8 @@ class WGANGP(Objective):
         mix = torch.rand(len(real), 1, 1, 1, device=real.device)
         between = torch.lerp(real, fake, mix).requires_grad_()
         logits = discriminator(between)
-        # A sample's score is the mean of its patches, so that the penalty bounds the slope of
-        # what `discriminator_loss` averages, whatever the number of patches.
+        # A sample's score is the mean of its patches, which `discriminator_loss` averages too. So
+        # the penalty bounds the slope of that loss, for any number of patches.
         scores = logits.float().flatten(1).mean(1).sum()
         (gradient,) = torch.autograd.grad(scores, between, create_graph=True)
         norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)

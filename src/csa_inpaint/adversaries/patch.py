@@ -43,8 +43,11 @@ class FeatureAdversary(Adversary):
     Args:
         name, objective, weight, learning_rate, judges: see ``Adversary``.
         width: channels of the discriminator's convolutions; None takes eight times the width of
-            the VGG-16, the paper's 512.
-        strides: of its three convolutions; (2, 1, 1) is the paper's figure.
+            the VGG-16, 512 in the paper.
+        strides: of the three convolutions; (2, 1, 1) in the paper's figure.
+
+    Raises:
+        ValueError: for a number of strides other than three, and where ``Adversary`` raises one.
     """
 
     uses_features = True

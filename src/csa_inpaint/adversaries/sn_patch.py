@@ -37,8 +37,8 @@ class SNPatchAdversary(Adversary):
     """The spectrally normalised patch discriminator, which judges an image next to its hole.
 
     Args:
-        name, objective, weight, learning_rate, judges: see ``Adversary``; weight and learning rate
-            are by default those of the authors' code.
+        name, objective, weight, learning_rate, judges: see ``Adversary``; the default weight and
+            learning rate are those of the authors' code.
         width: channels of the discriminator's first convolution.
     """
 
@@ -65,7 +65,7 @@ class SNPatchAdversary(Adversary):
         return real, fake
 
     def logits(self, discriminator: nn.Module, real: Sample, fake: Sample) -> tuple[Tensor, Tensor]:
-        """Logits from one call, so that real and fake meet the same step of the power iteration."""
+        """Logits from one call, so that real and fake share one step of the power iteration."""
         both = tuple(torch.cat(pair) for pair in zip(listed(real), listed(fake), strict=True))
         real_logits, fake_logits = judged(discriminator, both).chunk(2)
         return real_logits, fake_logits

@@ -1,4 +1,4 @@
-"""What is kept of a batch on which training failed."""
+"""Keep the batch on which a training failed."""
 
 import shlex
 from pathlib import Path
@@ -13,15 +13,15 @@ from csa_inpaint.training.finiteness import NonFiniteLossError
 
 
 class DumpBadBatch(pl.Callback):
-    """When training stops with a ``NonFiniteLossError``, write all that replays the step to a file.
+    """Write a file that replays the step when a ``NonFiniteLossError`` stops the training.
 
-    ``bad_batch_step_<batches>_rank_<rank>.pt`` holds the batch, the weights as the failing losses
-    saw them, the seed of the step and the run's configuration: plain values and tensors that
+    ``bad_batch_step_<batches>_rank_<rank>.pt`` holds the batch, the weights that the failing
+    losses saw, the seed of the step and the run's configuration: plain values and tensors that
     ``torch.load(…, weights_only=True)`` reads. The error then names the file and the command that
-    replays it. The moving average and VGG-16 are left out.
+    replays the step. The file holds neither the moving average nor VGG-16.
 
     Args:
-        directory: gets the file.
+        directory: folder of the file.
         config: the run's configuration, in plain dicts, lists, strings and numbers.
     """
 

@@ -1,4 +1,4 @@
-"""Is the training healthy? Gradients, discriminators, attention, speed and memory, now and then."""
+"""Figures of a training's health: gradients, discriminators, attention, speed and memory."""
 
 import logging
 import os
@@ -26,26 +26,27 @@ _log = logging.getLogger(__name__)
 class TrainingHealth(TermObserver):
     """Log how the training is doing, on the first batch and every ``every_n_steps`` batches.
 
-    The keys all begin with ``health/``:
+    All keys begin with ``health/``:
 
     - ``grad_norm/<term>``: norm of the gradient that the weighted term sends into the generator.
     - ``logit_gap/<adversary>``: mean logit of the real samples minus that of the generated ones.
     - ``accuracy/<adversary>``: see ``Objective.accuracy``; 1 when the discriminator is always
       right, 0.5 when it guesses.
-    - ``attention/previous_weight`` and ``attention/best_similarity``: over the hole patches of the
-      CSA layer, mean weight of the previous patch in the blend and mean cosine similarity of the
-      best match. With several layers ``attention_0``, ``attention_1`` … in the order of the forward
-      pass; absent without one, and in compiled networks.
-    - ``images_per_second`` of all processes, and ``data_wait``, the share of the time that lies
-      between two batches, both since the previous check, validation not counted. On a GPU, a
-      part of that wait may be hidden behind work that is still queued.
-    - ``memory_mb``: on CUDA the peak that was allocated, elsewhere what the process holds (Linux).
+    - ``attention/previous_weight`` and ``attention/best_similarity``: mean weight of the previous
+      patch in the blend and mean cosine similarity of the best match, over the hole patches of the
+      CSA layer. Several layers log ``attention_0``, ``attention_1`` … in the order of the forward
+      pass. Models without a layer and compiled networks log neither.
+    - ``images_per_second`` of all processes together, and ``data_wait``, the share of the time that
+      passes between two batches. Both cover the time since the previous check, without
+      validations. On a GPU, queued work may hide a part of the wait.
+    - ``memory_mb``: the peak of allocated memory on CUDA; elsewhere the memory that the process
+      holds (Linux only).
 
-    Values are means over the processes. A term whose gradient is exactly zero for ``patience``
-    checks in a row is named in a warning, once for each time it dies.
+    Values are means over the processes. A warning names a term whose gradient is exactly zero for
+    ``patience`` checks in a row. The warning comes again only after the gradient was back.
 
-    It changes nothing in the training. A check costs one backward through the generator for each
-    term, which is what ``every_n_steps`` spreads.
+    The callback does not change the training. A check costs one backward pass through the generator
+    for each term; ``every_n_steps`` sets how often the training pays that cost.
 
     Args:
         every_n_steps: batches between two checks.
@@ -65,9 +66,9 @@ class TrainingHealth(TermObserver):
         self._checking = False
         self._figures: dict[str, Tensor] = {}
         self._checks_without_gradient: Counter[str] = Counter()
-        self._seen: list[tuple[CSALayer, Tensor, Tensor]] = []  # what the CSA layers were given
+        self._seen: list[tuple[CSALayer, Tensor, Tensor]] = []  # inputs of the CSA layers
         self._hooks: list[RemovableHandle] = []
-        self._mark = 0.0  # when the last stretch of time ended
+        self._mark = 0.0  # start of the time that is being measured
         self._images, self._waiting, self._working = 0, 0.0, 0.0  # since the previous check
 
     # --- time ------------------------------------------------------------------------------------
@@ -82,19 +83,19 @@ class TrainingHealth(TermObserver):
         self._mark = time.perf_counter()
 
     def _lap(self) -> float:
-        """Seconds since the last mark, and a new mark."""
+        """Return the seconds since the last mark, and set a new mark."""
         now = time.perf_counter()
         seconds, self._mark = now - self._mark, now
         return seconds
 
     # --- a check ---------------------------------------------------------------------------------
 
-    def on_train_batch_start(  # type: ignore[override]  # it works with no other module
+    def on_train_batch_start(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter, batch: Batch, batch_idx: int
     ) -> None:
         self._waiting += self._lap()
         self._checking = trainer.fit_loop.epoch_loop.total_batch_idx % self.every_n_steps == 0
-        if self._checking and not pl_module.compile_networks:  # they would keep a hook for good
+        if self._checking and not pl_module.compile_networks:  # compiled code would keep the hooks
             self._hooks = [
                 layer.register_forward_pre_hook(self._see)
                 for layer in pl_module.generator.modules()
@@ -144,7 +145,7 @@ class TrainingHealth(TermObserver):
         batch: Batch,
         batch_idx: int,
     ) -> None:
-        self._let_go()  # the generator does not learn in every window
+        self._let_go()  # not in `on_generator_terms`, which some windows leave out
         self._images += len(batch.image)
         self._working += self._lap()
         if self._checking:
@@ -152,7 +153,7 @@ class TrainingHealth(TermObserver):
             self._warn(trainer, figures)
             logged = {f"health/{name}": value for name, value in figures.items()}
             trainer.callback_metrics.update({k: torch.tensor(v) for k, v in logged.items()})
-            # Not with `log`, which keeps only what falls on the trainer's log_every_n_steps.
+            # `log` would drop checks that do not fall on the trainer's log_every_n_steps.
             for logger in trainer.loggers:
                 logger.log_metrics(logged, step=trainer.fit_loop.epoch_loop.total_batch_idx)
             self._figures = {}
@@ -181,9 +182,9 @@ class TrainingHealth(TermObserver):
             if self._checks_without_gradient[key] == self.patience and trainer.is_global_zero:
                 _log.warning(
                     "The loss term generator/%s is dead: its gradient into the generator has been "
-                    "exactly zero for %d checks in a row, the last at step %d (health/%s). It "
-                    "teaches the generator nothing; its weight or what it is computed from may be "
-                    "at fault.",
+                    "exactly zero for %d checks in a row, the last at step %d (health/%s). The "
+                    "term teaches the generator nothing: check its weight and the values that it "
+                    "is computed from.",
                     key.removeprefix("grad_norm/"),
                     self.patience,
                     trainer.fit_loop.epoch_loop.total_batch_idx,
@@ -192,11 +193,11 @@ class TrainingHealth(TermObserver):
 
 
 def gradient_norm(term: Term, parameters: Sequence[nn.Parameter], scale: float = 1.0) -> Tensor:
-    """Norm of the weighted term's gradient; its graph and all gradients stay as they are.
+    """Norm of the weighted term's gradient; the graph and all stored gradients do not change.
 
     Args:
-        term: of the loss.
-        parameters: with respect to which.
+        term: the loss term.
+        parameters: the gradient is taken with respect to these.
         scale: multiplies the loss and divides the norm, so that float16 does not underflow.
     """
     if not term.loss.requires_grad:
@@ -210,12 +211,17 @@ def gradient_norm(term: Term, parameters: Sequence[nn.Parameter], scale: float =
 
 @torch.no_grad()
 def attention_statistics(layer: CSALayer, features: Tensor, mask: Tensor) -> dict[str, Tensor]:
-    """What a CSA layer does with these features: two means over all hole patches of the batch.
+    """Two means over all hole patches of a batch, which tell how a CSA layer fills them.
 
-    ``previous_weight`` is the mean of ``Dad / (Dad + Dmax)``, ``best_similarity`` the mean cosine
-    similarity of a hole patch with the known patch it takes. Both are NaN without a hole patch.
+    ``previous_weight`` is the mean of ``Dad / (Dad + Dmax)``. ``best_similarity`` is the mean
+    cosine similarity of a hole patch and its best match. Both are NaN without a hole patch.
 
-    Shape: as the layer's inputs → scalars.
+    Args:
+        layer: the CSA layer.
+        features: the layer's first input.
+        mask: the layer's second input.
+
+    Shape: those of the layer's inputs → scalars.
     """
     hole = reduce_mask(mask, (features.shape[2], features.shape[3]), layer.threshold) > 0.5
     found = layer.attend(features, hole)
@@ -228,7 +234,7 @@ def attention_statistics(layer: CSALayer, features: Tensor, mask: Tensor) -> dic
 
 
 def memory(device: torch.device) -> dict[str, float]:
-    """MB: the peak allocated on a CUDA device, else what the process holds; nothing off Linux."""
+    """``memory_mb``: the peak allocated on a CUDA device, else the process's memory (on Linux)."""
     pages = Path("/proc/self/statm")
     if device.type == "cuda":
         return {"memory_mb": torch.cuda.max_memory_allocated(device) / 2**20}

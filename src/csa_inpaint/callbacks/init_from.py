@@ -14,26 +14,27 @@ SIZES = ("width", "depth")  # settings that decide the shapes of a generator's w
 
 
 class InitFrom(pl.Callback):
-    """Load a checkpoint's weights before training, and nothing else: that starts anew.
+    """Load a checkpoint's weights, and nothing else of it, before a training starts.
 
-    Tensors of the generator and of the discriminators are taken where name and shape fit, and a
-    report of those that do not is printed. The averaged generator starts from the loaded weights,
-    not from the checkpoint's average. Put it behind the adversaries in the Trainer's callbacks,
-    so that it finds their discriminators.
+    The callback loads the tensors of the generator and of the discriminators whose names and shapes
+    fit, and prints a report of the others. The averaged generator starts from the loaded weights,
+    not from the checkpoint's average. The callback must stand behind the adversaries in the
+    Trainer's callbacks, because the adversaries register their discriminators first.
 
     Args:
         path: a checkpoint that ``csa_inpaint.train`` or ``import_released`` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, a checkpoint of something else, or of a generator of other sizes.
+        ValueError: the file is damaged, is no checkpoint of this library, or holds a generator of
+            other sizes.
     """
 
     def __init__(self, path: str | Path) -> None:
-        read_checkpoint(path)  # a wrong path stops before the data set is listed
+        read_checkpoint(path)  # a wrong path is refused before the data set is listed
         self.path = path
 
-    def setup(  # type: ignore[override]  # it works with no other module
+    def setup(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter, stage: str
     ) -> None:
         if stage != "fit":
@@ -45,7 +46,7 @@ class InitFrom(pl.Callback):
         saved = complete(checkpoint.get("hyper_parameters", {}))
         here, there = pl_module.hparams["generator"], saved["generator"]
         settings = list(differences({"generator": here}, {"generator": there}))
-        # Between generators of two sizes some tensors fit by chance, and mean nothing.
+        # Some tensors of generators of two sizes fit by chance, but their values mean nothing.
         same_size = all(here.get(key) == there.get(key) for key in SIZES)
         misshapen = any(line.startswith("generator.") for line in found.misshapen)
         fitting = any(key.startswith("generator.") for key in found.fitting)

@@ -23,8 +23,8 @@ class SaveOnInterrupt(Checkpoint):
     A second Ctrl-C stops at once; the checkpoints that were written before stay.
 
     Args:
-        path: of the checkpoint.
-        resume_command: what to type to continue, printed as it is.
+        path: of the checkpoint that is written.
+        resume_command: the command that continues the training; it is printed unchanged.
     """
 
     def __init__(self, path: str | Path, resume_command: str) -> None:
@@ -44,7 +44,7 @@ class SaveOnInterrupt(Checkpoint):
         self._requested = True
         rank_zero_info("\nStopping after this update (Ctrl-C again stops at once) …")
 
-    def on_train_batch_end(  # type: ignore[override]  # it works with no other module
+    def on_train_batch_end(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter, *args: Any, **kwargs: Any
     ) -> None:
         if not trainer.is_last_batch and not pl_module.window.batches:
@@ -72,5 +72,5 @@ class SaveOnInterrupt(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         self._restore()
-        if self._saved:  # said here, because the progress bar, which would draw over it, is gone
+        if self._saved:  # the progress bar, which would draw over the message, is gone
             rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")

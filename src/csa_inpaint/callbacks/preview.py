@@ -18,12 +18,12 @@ COLUMNS = ("masked", "rough", "refined", "composite", "truth")
 class Preview(pl.Callback):
     """Write a grid of held-out images: masked | rough | refined | composite | truth.
 
-    The images lie evenly spread over the held-out set, the same every time: neighbours in a set of
-    video frames look alike. The grid goes to ``directory`` and to the loggers that show pictures
-    (Weights & Biases, TensorBoard).
+    Every grid shows the same images. They are spread evenly over the held-out set, because
+    neighbours in a set of video frames look alike. The grid goes to ``directory`` and to loggers
+    that show pictures (Weights & Biases, TensorBoard).
 
     Args:
-        directory: gets ``epoch_<number>.png``.
+        directory: folder of the files ``epoch_<number>.png``.
         images: rows of the grid.
         every_n_epochs: validations between two grids.
     """
@@ -97,13 +97,13 @@ def rows(batch: Batch, out: Inpainting) -> Tensor:
 
 
 def grid(samples: Tensor) -> Tensor:
-    """(N, 5, 3, H, W) → one picture (3, height, width), a sample a row."""
+    """Join samples (N, 5, 3, H, W) into one picture (3, height, width), one sample in each row."""
     picture: Tensor = make_grid(samples.flatten(0, 1), nrow=len(COLUMNS), pad_value=1.0)
     return picture
 
 
 def log_picture(logger: Logger, name: str, picture: Tensor, step: int) -> None:
-    """Send a (3, H, W) picture in [0, 1] to a logger that shows pictures; others get nothing."""
+    """Send a (3, H, W) picture in [0, 1] to a logger that shows pictures; skip other loggers."""
     if isinstance(logger, WandbLogger):
         logger.log_image(key=name, images=[picture])
     elif isinstance(logger, TensorBoardLogger):

@@ -9,13 +9,13 @@ from rich.progress import BarColumn
 
 
 class LossProgressBar(RichProgressBar):
-    """Lightning's bar with a shorter bar and shorter names, so that 80 columns break none.
+    """Lightning's progress bar with a shorter bar and shorter names, which fit into 80 columns.
 
     ``generator/l1_rough`` is shown as ``l1_rough`` and ``discriminator/patch`` as ``D_patch``.
 
     Args:
-        bar_width: characters of the bar itself.
-        options: of Lightning's ``RichProgressBar``, such as ``leave`` and ``refresh_rate``.
+        bar_width: width of the bar itself, in characters.
+        options: arguments of Lightning's ``RichProgressBar``, such as ``leave``.
     """
 
     def __init__(self, bar_width: int = 10, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The run's configuration travels in its checkpoints."""
+"""Keep the run's configuration in its checkpoints."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import pytorch_lightning as pl
 
 
 class RunConfig(pl.Callback):
-    """Write the configuration into every checkpoint, so that it says how it came about.
+    """Write the run's configuration into every checkpoint.
 
-    ``evaluate`` and ``predict`` read it from there.
+    ``evaluate`` and ``predict`` read the configuration from the checkpoint.
 
     Args:
-        config: plain dicts, lists, strings and numbers.
+        config: the run's configuration, in plain dicts, lists, strings and numbers.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:

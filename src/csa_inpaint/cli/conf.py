@@ -1,4 +1,4 @@
-"""Where the Hydra configuration lies."""
+"""The folder of the Hydra configuration."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ PACKAGE = Path(__file__).resolve().parents[1]  # csa_inpaint
 
 
 def config_directory() -> Path:
-    """``conf/`` inside an installed wheel, or at the top of the checkout it runs from."""
+    """``conf/`` inside an installed wheel, or at the top of a checkout."""
     installed = PACKAGE / "conf"
     return installed if installed.is_dir() else PACKAGE.parents[1] / "conf"

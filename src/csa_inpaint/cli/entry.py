@@ -33,8 +33,12 @@ class FailedJobError(CompactHydraException):
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a task the main function of a command line, configured by ``conf/<config_name>.yaml``.
 
-    An error of the user's is printed without its traceback (``HYDRA_FULL_ERROR=1`` prints it), and
-    an override that the configuration does not know with the nearest keys that it does.
+    The command prints an error of the user's without its traceback (``HYDRA_FULL_ERROR=1`` prints
+    the traceback). For an override that the configuration does not know, the command prints the
+    nearest known keys.
+
+    Args:
+        config_name: name of a file in ``conf/``, without ``.yaml``.
     """
 
     def decorate(task: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -78,7 +82,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
 
 def _refuse_no_choice(arguments: list[str]) -> None:
-    """Hydra answers ``group=null`` with a traceback."""
+    """Refuse ``group=null``, which Hydra answers with a traceback."""
     groups = config_groups(config_directory())
     for argument in arguments:
         name, equals, value = argument.partition("=")
@@ -88,8 +92,8 @@ def _refuse_no_choice(arguments: list[str]) -> None:
 
 
 def _quiet() -> None:
-    """Leave out what Lightning says and the user can do nothing about."""
-    # Hydra made the run's folder and wrote to it before the logger looks: nothing is lost.
+    """Suppress messages of Lightning that a user can do nothing about."""
+    # Hydra writes into the run's folder before the logger looks at it: nothing is overwritten.
     warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
@@ -109,7 +113,7 @@ def describe(error: BaseException) -> str:
 
 
 def _absolute_config_path(arguments: list[str]) -> list[str]:
-    """Hydra takes ``--config-path`` relative to a source file; users mean where they are."""
+    """Resolve ``--config-path`` in the working directory; Hydra would in a source file's folder."""
     names = ("--config-path", "-cp")
     result = []
     for before, argument in pairwise(["", *arguments]):
@@ -128,26 +132,26 @@ def _absolute(folder: str) -> str:
 
 
 def override(key: str, value: object) -> str:
-    """``key=value`` as Hydra reads it, quoted where the value holds signs of its grammar."""
+    """``key=value`` as Hydra reads it, quoted where the value holds signs of Hydra's grammar."""
     text = str(value)
     plain = re.fullmatch(r"[\w./:~+-]*", text)
     return f"{key}={text}" if plain else f"{key}='{text}'"
 
 
 def _message(error: BaseException) -> str:
-    """The error's own words; Hydra wraps what a constructor raised in a sentence of its own."""
+    """The error's own message, without the sentence in which Hydra wraps a constructor's error."""
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         key = str(error).rsplit("full_key: ", maxsplit=1)
         where = f" (in {key[1].strip()})" if len(key) == 2 else ""
         return f"{_message(error.__cause__)}{where}"
     text = str(error)
-    if _IN_WORKER in text:  # PyTorch's message of a data worker: its traceback, then the error
+    if _IN_WORKER in text:  # a data worker's traceback, then its error
         text = text.rpartition(f"{type(error).__name__}: ")[2].rstrip()
     return text
 
 
 def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
-    """For every override that names nothing, the nearest names that there are."""
+    """A line with the nearest known names for every override that names nothing."""
     overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     groups = config_groups(config_directory())
     composed = _is_composed(config_name)
@@ -202,7 +206,7 @@ def config_groups(directory: Path) -> dict[str, list[str]]:
 
 
 def _keys(config_name: str, choices: list[str]) -> list[str]:
-    """All keys of the configuration, dotted; none when it cannot be composed."""
+    """All dotted keys of the configuration; none where Hydra cannot compose the configuration."""
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(config_directory()), version_base="1.3"):

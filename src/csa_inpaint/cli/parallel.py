@@ -15,16 +15,16 @@ Result = TypeVar("Result")
 def in_parallel(
     task: Callable[[Job], Result], jobs: Sequence[Job], workers: int | None, title: str
 ) -> Iterator[Result]:
-    """The results of a task for every job, in their order.
+    """Run a task on every job in several processes; yield the results in the order of the jobs.
 
     Args:
         task: a function that other processes can import.
-        jobs: its arguments.
-        workers: processes; None for one on each core.
-        title: what the progress bar says.
+        jobs: the task's arguments, one for each call.
+        workers: number of processes; None for one on each core.
+        title: text of the progress bar.
     """
     workers = workers or os.cpu_count() or 1
-    # Ctrl-C goes to all processes; one of them answers it and ends the others.
+    # Ctrl-C reaches all processes: the workers ignore it, and the main process ends them.
     ignored = (signal.SIGINT, signal.SIG_IGN)
     with multiprocessing.Pool(workers, signal.signal, ignored) as pool, Progress() as progress:
         yield from progress.track(pool.imap(task, jobs), total=len(jobs), description=title)

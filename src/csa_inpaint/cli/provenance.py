@@ -26,10 +26,10 @@ DISTRIBUTIONS = (
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """The command line as typed, where, the commit of the library and the versions.
+    """The command line, the working directory, the commit of the library and the versions.
 
-    ``commit`` and ``dirty`` (the library or its configuration has changes on top of the commit) are
-    there only where the library runs from a git checkout.
+    Only a library that runs from a git checkout has ``commit`` and ``dirty``; ``dirty`` says that
+    the library or its configuration has changes on top of the commit.
     """
     return {
         "command": shlex.join(["python", "-m", command, *sys.argv[1:]]),
@@ -40,10 +40,11 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
-    """The resolved configuration, such that a run made from it leaves this run's folder alone.
+    """The resolved configuration, from which another run starts in a folder of its own.
 
-    ``--config-path RUN --config-name config`` reads it. Paths below the run's folder are written as
-    those of the folder of whichever run reads them, and Hydra's own settings come along.
+    ``--config-path RUN --config-name config`` reads the configuration. A path below this run's
+    folder becomes the same path below the folder of the run that reads the configuration. Hydra's
+    own settings are included.
     """
     folder = str(run_folder)
 
@@ -62,16 +63,16 @@ def repeatable(cfg: DictConfig, run_folder: Path) -> dict[str, Any]:
 
 
 def _absolute(key: Any, value: Any) -> Any:
-    """A path of the user's that is there, such that it is found from any working directory."""
+    """Make an existing path of the user's absolute, so that it is valid in any directory."""
     is_path = key in ("root", "checkpoint", "init_from", "weights") and isinstance(value, str)
     return str(Path(value).absolute()) if is_path and Path(value).exists() else value
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of what decides the numbers."""
+    """Versions of Python and of the packages that can change results."""
     return {
         "python": platform.python_version(),
-        # Not the distribution's, which does not say for which CUDA it was built.
+        # The distribution's version does not say for which CUDA torch was built.
         "torch": str(torch.__version__),
         **{name: _version(name) for name in DISTRIBUTIONS},
     }
@@ -85,9 +86,9 @@ def _version(distribution: str) -> str:
 
 
 def commit(package: Path) -> dict[str, Any] | None:
-    """Commit of the checkout that tracks the package, and whether files were changed since.
+    """Commit of the checkout that tracks the package, and whether its files have changed since.
 
-    None without git, and for an installed package, also below somebody else's repository.
+    None without git, and for an installed package, even one that lies below another repository.
     """
 
     def git(*arguments: str) -> str:

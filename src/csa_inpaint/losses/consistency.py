@@ -8,19 +8,19 @@ from csa_inpaint.losses.processes import mean_over_processes
 def consistency_loss(
     encoder_features: Tensor, decoder_features: Tensor, target: Tensor, feature_mask: Tensor
 ) -> Tensor:
-    """Squared distance of the CSA features and their decoder counterpart to VGG-16's, in the hole.
+    """Squared distance of the CSA features and of the decoder's features to VGG-16's, in the hole.
 
-    The mean over hole positions y and channels of ``(CSA_y - Φ_y)² + (CSA_d,y - Φ_y)²``. With
-    several processes the number of hole positions is the mean of theirs, so that the average of
-    their losses is the mean over all their hole positions.
+    The loss is the mean of ``(CSA_y - Φ_y)² + (CSA_d,y - Φ_y)²`` over hole positions y and
+    channels. With several processes each process divides by the mean number of hole positions per
+    process, so that the average of the losses is the mean over the hole positions of all processes.
 
     Args:
         encoder_features: the CSA layer's output.
         decoder_features: the decoder's features at the same level.
-        target: Φ, VGG-16's features of the true image at the same resolution, the paper's relu4_3;
-            no gradient flows into it. When it has more channels than the features (a network
-            narrower than VGG-16), each feature is compared with the mean of a group of consecutive
-            channels.
+        target: Φ, VGG-16's features of the true image at the same resolution, the paper's relu4_3.
+            No gradient flows into the target. Where the target has more channels than the features
+            (a network narrower than VGG-16), each feature is compared with the mean of a group of
+            consecutive channels.
         feature_mask: 1 at hole positions.
 
     Shape: (B, C, h, w), (B, C, h, w), (B, n·C, h, w), (B, 1, h, w) → scalar; 0 without a hole.

@@ -1,9 +1,9 @@
 """Means over the batches of all processes.
 
-With several processes (DDP) each computes the loss of its own part of the batch, and the gradients
-are averaged. A loss that is a mean over samples needs nothing more. A loss with another mean inside
-it (the number of hole pixels, the mean logit) takes that mean over all parts, so that several
-processes teach what one process with the whole batch would.
+With several processes (DDP) each process computes the loss of its own part of the batch, and the
+gradients are averaged. A loss that is a mean over samples needs nothing more. A loss that contains
+another mean (the number of hole pixels, the mean logit) takes that mean over all parts, so that
+several processes give the gradient of one process with the whole batch.
 """
 
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from torch.distributed.nn.functional import all_reduce
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes; the gradient reaches each process's own part.
 
-    Every process must call it. Shape: any, the same everywhere.
+    Every process must call this function. Shape: any, the same everywhere.
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return value

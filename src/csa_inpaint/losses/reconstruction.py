@@ -22,15 +22,15 @@ def reconstruction_loss(
     Args:
         prediction: the generated image.
         truth: the true image.
-        mask: 1 in the hole; a region needs it.
+        mask: 1 in the hole; needed for every region but ``"all"``.
         region: the pixels that count: ``"all"``, those in the ``"hole"``, or the ``"known"`` ones.
         power: 1 for absolute, 2 for squared differences.
-        over: the sum over the region is divided by the number of ``"all"`` pixels, or of those in
-            the ``"region"``, which gives small regions a larger weight. The number of pixels in a
-            region is that of all processes' batches.
+        over: divisor of the sum over the region: the number of ``"all"`` pixels, or of those in
+            the ``"region"``, which gives small regions a larger weight. With several processes the
+            number of pixels in the region is the mean over their batches.
 
-    Shape: two (B, 3, H, W) in [-1, 1], (B, 1, H, W) → scalar in [-1, 1] units (their square for
-        power 2), twice (four times) those of [0, 1].
+    Shape: two (B, 3, H, W) in [-1, 1], (B, 1, H, W) → scalar. Differences are in units of [-1, 1]:
+        twice those of [0, 1], or four times for squared differences.
 
     Raises:
         ValueError: for another region, power or divisor, and for a region without a mask.

@@ -1,4 +1,4 @@
-"""What one training step computes once and its loss terms share."""
+"""Values that one training step computes once for all its loss terms."""
 
 from functools import cached_property
 
@@ -18,7 +18,7 @@ class Step:
     Args:
         batch: the true images and their holes.
         out: the generator's output, with its graph.
-        vgg: the network behind the features; None where no term and no adversary uses it.
+        vgg: the network of the features; None where no term and no adversary uses features.
     """
 
     def __init__(self, batch: Batch, out: Inpainting, vgg: VGG16Features | None = None) -> None:
@@ -42,8 +42,8 @@ class Step:
     def features(self, image: Tensor) -> VGGFeatures:
         """Features of an image, a crop or another picture, through the third pooling.
 
-        The discriminators are shown the very features through which the generator's gradient
-        flows: an image of ``detached`` has those of the same image of ``out``, detached.
+        An image of ``detached`` gets the features of the same image of ``out``, detached. So the
+        discriminators see the very features through which the generator's gradient flows.
 
         Shape: (B, 3, H, W) in [-1, 1]; H, W ≥ 8.
         """

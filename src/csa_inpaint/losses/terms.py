@@ -1,8 +1,8 @@
 """The terms of the generator's loss that need no discriminator.
 
-A model has an ordered list of them. They are given to the module, not added as callbacks: they
-have no parameters and no state, and an inpainting model without them does not learn at all,
-whereas a discriminator is a part of its own that a run may have or not.
+A model has an ordered list of terms. The terms are arguments of the module, and not callbacks as
+the adversaries are: a term has no parameters and no state, and an inpainting model without terms
+does not learn at all, whereas a run may go without discriminators.
 """
 
 from abc import ABC, abstractmethod
@@ -31,8 +31,8 @@ class LossTerm(ABC):
     """A term of the generator's loss.
 
     Args:
-        name: its log key is ``generator/<name>``.
-        weight: in the sum of all terms; 0 leaves the term out.
+        name: the term's log key is ``generator/<name>``.
+        weight: factor in the sum of all terms; 0 leaves the term out.
     """
 
     def __init__(self, name: str, weight: float = 1.0) -> None:
@@ -41,7 +41,7 @@ class LossTerm(ABC):
 
     @abstractmethod
     def loss(self, step: Step) -> Tensor:
-        """The value, not weighted, with its graph. Shape: a scalar."""
+        """The unweighted value with its graph. Shape: a scalar."""
 
     def vgg_levels(self, generator: nn.Module) -> tuple[int, ...] | None:
         """Halvings of the image at which the term needs VGG-16's last ReLU; None for no VGG-16."""
@@ -110,7 +110,7 @@ class Consistency(LossTerm):
         if not levels:
             raise ValueError(
                 f"loss term {self.name}={self.weight}, but there are no features to compare: "
-                f" set loss_weights.{self.name}=0, or name their level (feature_levels=[3])"
+                f"set loss_weights.{self.name}=0, or name their level (feature_levels=[3])"
             )
         if max(levels) > DEEPEST_LEVEL:
             raise ValueError(
@@ -130,11 +130,11 @@ class Consistency(LossTerm):
 
 
 def loss_terms(losses: Mapping[str, Mapping[str, Any]], generator: nn.Module) -> list[LossTerm]:
-    """The terms of a configuration, in its order, each named by its key.
+    """The terms of a configuration, in the same order, each named by its key.
 
     Args:
         losses: for each term a mapping with ``_target_``, ``weight`` and the class's arguments.
-        generator: whose output they are computed from.
+        generator: the terms are computed from its output.
 
     Raises:
         ValueError: for a term that this generator leaves nothing to compare.

@@ -1,7 +1,6 @@
 """Coherent Semantic Attention (Liu et al., ICCV 2019): the two-stage generator of the paper.
 
-Rough prediction, refinement, composite; also the first stage alone, and the generator with the
-weights of the authors' implementation.
+The file also holds the first stage alone, and loads the weights of the authors' implementation.
 """
 
 from collections.abc import Sequence
@@ -16,16 +15,16 @@ from csa_inpaint.networks.unet import RefinementNetwork, RoughNetwork
 from csa_inpaint.types import Inpainting
 from csa_inpaint.weights import released
 
-FILL_RGB = (123, 104, 117)  # the paper's constant, of 255: about ImageNet's mean colour
+FILL_RGB = (123, 104, 117)  # of 255; the paper's constant, about ImageNet's mean colour
 
 
 class RoughGenerator(InpaintingGenerator):
-    """The first stage alone: its prediction stands for the refined one, and has no features.
+    """The first stage alone: its prediction is the rough and the refined image, without features.
 
     Args:
         width: channels of the network's first level.
         depth: halvings in the network.
-        fill: RGB colour of 0 … 255 that hides the hole from it.
+        fill: RGB colour of 0 … 255 that hides the hole from the network.
 
     Shape, Raises: see ``Generator``.
     """
@@ -46,7 +45,7 @@ class RoughGenerator(InpaintingGenerator):
         return Inpainting(rough, rough, torch.where(hole, rough.to(image.dtype), image), {})
 
     def hide(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The hole as truth values, and the image with the fill colour in it."""
+        """The hole as truth values, and the image with the fill colour in the hole."""
         check_pair(image, mask)
         hole = mask > 0.5
         return hole, torch.where(hole, self.fill.to(image.dtype), image)
@@ -67,13 +66,13 @@ class Generator(RoughGenerator):
             code does.
 
     Shape:
-        - image: (B, 3, H, W) in [-1, 1]; what it holds inside the hole is never seen.
+        - image: (B, 3, H, W) in [-1, 1]; the pixels inside the hole are never seen.
         - mask: (B, 1, H, W), 1 in the hole.
         - returns ``Inpainting``; H and W multiples of ``2 ** depth``.
 
     Raises:
         ValueError: for an input size that ``depth`` does not divide, shapes that do not fit, or
-            levels that are not there.
+            levels that the networks lack.
     """
 
     refines = True
@@ -116,17 +115,17 @@ class Generator(RoughGenerator):
 def load_released(rough: str | Path, refine: str | Path) -> Generator:
     """The generator of the authors' implementation, in evaluation mode, on the CPU.
 
-    It computes what that implementation does: its similarities, unguarded, and the refinement's
-    gradient stops at the rough prediction.
+    The generator computes what that implementation computes: the similarities are the released ones
+    without a guard, and the refinement's gradient stops at the rough prediction. The width of the
+    networks is read from the shapes.
 
     Args:
         rough: state dict of the rough network, ``<epoch>_net_P.pth`` or ``.safetensors``.
-        refine: that of the refinement network, ``<epoch>_net_G.pth``. The width is read from the
-            shapes.
+        refine: state dict of the refinement network, ``<epoch>_net_G.pth`` or ``.safetensors``.
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: a file is damaged, or its keys and shapes are not those of its network; the
+        ValueError: a file is damaged, or its keys or shapes are not those of its network; the
             message lists them.
     """
     generator = Generator(

@@ -1,7 +1,8 @@
 """Gated convolution: the generator of DeepFill v2 (Yu et al., ICCV 2019, arXiv 1806.03589).
 
 Two stages, as in CSA: a rough network fills the hole, and a second network with contextual
-attention refines it. A gated convolution learns for every position and channel how much passes.
+attention refines it. A gated convolution learns for every position and channel how much of a
+feature passes.
 """
 
 from functools import partial
@@ -31,9 +32,9 @@ class PaddedConv2d(nn.Conv2d):
         kernel_size: side of the kernel; odd.
         stride: step between outputs.
         dilation: step between the kernel's taps.
-        padding: ``zeros`` pads zeros, as many before as behind. ``same`` pads zeros by TensorFlow's
-            rule: as few as are needed, and the odd one behind. ``reflect`` mirrors the input at its
-            border.
+        padding: ``zeros`` pads as many zeros before the input as behind. ``same`` follows the rule
+            of TensorFlow: as few zeros as needed, and the odd one behind. ``reflect`` mirrors the
+            input at the border.
 
     Shape: (B, inputs, H, W) → (B, outputs, ⌈H / stride⌉, ⌈W / stride⌉).
 
@@ -80,13 +81,13 @@ class PaddedConv2d(nn.Conv2d):
 
 
 class GatedConv2d(PaddedConv2d):
-    """``activation(features) · sigmoid(gate)``, both by one convolution (paper, eq. 3).
+    """``activation(features) · sigmoid(gate)``, both from one convolution (paper, eq. 3).
 
     Args:
         inputs, kernel_size, stride, dilation, padding: see ``PaddedConv2d``.
-        outputs: channels that remain; the convolution has twice as many filters, those of the
-            features first.
-        activation: of the features, by default ELU.
+        outputs: channels of the output; the convolution has twice as many filters, first those of
+            the features, then those of the gate.
+        activation: of the features; ELU by default.
 
     Shape: see ``PaddedConv2d``.
     """
@@ -103,8 +104,8 @@ class GatedConv2d(PaddedConv2d):
     ) -> None:
         super().__init__(inputs, 2 * outputs, kernel_size, stride, dilation, padding)
         self.activation = nn.ELU() if activation is None else activation
-        # A gate starts half open: weights of twice the size keep the signal's size. With Glorot's
-        # size the image fades on its way through such deep networks, and training starts slowly.
+        # A gate starts half open, so weights of twice the size keep the signal's size. With weights
+        # of Glorot's size the image fades in such deep networks, and training starts slowly.
         with torch.no_grad():
             self.weight.mul_(2)
 
@@ -121,20 +122,21 @@ class GatedConvGenerator(InpaintingGenerator):
     decoder joins both. The gradient of the refined image flows into the rough network.
 
     Args:
-        width: channels of the first convolution behind its gate; even. The deepest have four times
-            as many.
-        variant: whose computation to follow, and so whose weights fit. ``symmetric``: the paper's
-            networks, zeros on both sides. ``tensorflow``: the same networks with the authors'
-            padding and sub-sampling. ``mmagic``: that project's networks, which pad by reflection,
-            show the hole to the refinement too, gate the last convolution, have ELU before the
-            attention and leave the hole's keys out of the attention.
-        decoder_width: ``width`` of the refinement's decoder; None for the same. mmagic's published
+        width: output channels of the first gated convolution; even. The deepest layers have four
+            times as many.
+        variant: the implementation whose computation is followed and whose weights fit.
+            ``symmetric``: the paper's networks, zeros on both sides. ``tensorflow``: the same
+            networks with the authors' padding and sub-sampling. ``mmagic``: that project's
+            networks, which pad by reflection, show the hole to the refinement too, gate the last
+            convolution, have ELU before the attention and leave the hole's keys out of the
+            attention.
+        decoder_width: ``width`` of the refinement's decoder; None for ``width``. mmagic's published
             networks have 32 with a width of 24.
         attention: called as ``attention(features, mask)``, the mask at the resolution of the image;
             None for the variant's ``ContextualAttention``.
 
     Shape:
-        - image: (B, 3, H, W) in [-1, 1]; what it holds inside the hole is never seen.
+        - image: (B, 3, H, W) in [-1, 1]; the pixels inside the hole are never seen.
         - mask: (B, 1, H, W), 1 in the hole.
         - returns ``Inpainting`` without features; H and W multiples of ``multiple``. The variant
           ``mmagic`` needs sides above 64.
@@ -167,7 +169,7 @@ class GatedConvGenerator(InpaintingGenerator):
             )
         self.width = width
         self.multiple = 4 * attention.rate
-        # At 1/4 of the resolution a reflection by 16 cells needs more than 16 of them.
+        # At 1/4 of the resolution a reflection by 16 cells needs more than 16 cells.
         self.smallest = self.multiple + (4 * DILATIONS[-1] if padding == "reflect" else 0)
         self.refinement_sees_hole = mmagic
         inputs = 5 if mmagic else 3
@@ -221,7 +223,7 @@ def encoder(
     padding: Padding,
     last_activation: nn.Module | None = None,
 ) -> list[GatedConv2d]:
-    """Six gated convolutions down to 1/4 of the resolution: the second and fourth halve."""
+    """Six gated convolutions to 1/4 of the resolution: the second and the fourth halve it."""
     c1, c2, c3, c4, c5, c6 = (width * multiple for multiple in multiples)
     conv = partial(GatedConv2d, padding=padding)
     return [

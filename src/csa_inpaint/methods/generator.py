@@ -12,18 +12,18 @@ from csa_inpaint.types import Inpainting
 class InpaintingGenerator(nn.Module, ABC):
     """A network ``(image, mask) → Inpainting``; every method's generator is one.
 
-    A subclass takes plain values (numbers, strings, lists, mappings) or modules that Hydra builds
-    from such, so that a checkpoint can say how to build it again.
+    The constructor of a subclass takes plain values (numbers, strings, lists, mappings) or modules
+    that Hydra builds from plain values, so that a checkpoint can say how to build the generator.
     """
 
     multiple: int = 1
     """Heights and widths must be multiples of this number."""
     width: int = 64
-    """Channels of the first level, which discriminators go by unless they are told otherwise."""
+    """Channels of the first level; a patch discriminator without a width of its own has as many."""
     feature_levels: tuple[int, ...] = ()
     """Halvings of the image at which ``Inpainting.features`` holds features."""
     refines: bool = True
-    """Whether the refined image is another one than the rough one."""
+    """Whether the refined image differs from the rough one."""
 
     @abstractmethod
     def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
@@ -32,7 +32,7 @@ class InpaintingGenerator(nn.Module, ABC):
         A network with one stage returns its image both as rough and as refined.
 
         Shape:
-            - image: (B, 3, H, W) in [-1, 1]; what it holds inside the hole is never seen.
+            - image: (B, 3, H, W) in [-1, 1]; the pixels inside the hole are never seen.
             - mask: (B, 1, H, W), 1 in the hole.
         """
 
@@ -41,7 +41,7 @@ def fill_colour(rgb: Sequence[float]) -> Tensor:
     """An RGB colour of 0 … 255 as (3, 1, 1) in [-1, 1].
 
     Raises:
-        ValueError: for values out of range, or not three of them.
+        ValueError: for values out of range, and for another number of values than three.
     """
     if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
         raise ValueError(f"fill={list(rgb)}, expected red, green and blue of 0 … 255")

@@ -1,5 +1,4 @@
-"""Contextual attention (Yu et al., CVPR 2018, arXiv 1801.07892, Sec. 3.2): patches of the known
-region, pasted where they look alike."""
+"""Contextual attention (Yu et al., CVPR 2018, arXiv 1801.07892, Sec. 3.2)."""
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +11,23 @@ class ContextualAttention(nn.Module):
     """Replace features by patches of the known region, weighted by their similarity.
 
     Query and key patches come from the features at ``1 / rate`` of their resolution. The weight of
-    a key is the softmax, over all keys, of ``scale · ⟨key / ‖key‖, query⟩``. What is pasted at the
-    query are patches of the features at full resolution. All positions are replaced, the known ones
-    too; a sample without a known key becomes zero.
+    a key is the softmax, over all keys, of ``scale · ⟨key / ‖key‖, query⟩``. The layer pastes
+    patches of the features at full resolution at the query. All positions are replaced, also the
+    known ones; a sample without a known key becomes zero.
 
     Args:
         kernel_size: side of the patches that are compared; odd.
         rate: ratio of the features' resolution to that of the comparison; even. The pasted patches
             have the side ``2 · rate``.
         scale: factor on the similarities in the softmax.
-        fuse: how many neighbours along a diagonal share their similarities: a neighbour of the key
-            supports the key for the same neighbour of the query. Odd; 1 fuses nothing.
+        fuse: number of neighbours along a diagonal whose similarities are summed: the neighbour of
+            a key supports the key for the same neighbour of the query. Odd; 1 fuses nothing.
         exclude_hole: False gives a key that touches the hole the score 0 and no weight, as the
             authors' code does: the weights of the other keys then sum to less than 1. True leaves
             such a key out of the softmax.
-        count_overlaps: False divides by 4 the sum of the pasted patches everywhere, as the authors'
-            code does, so that the outermost rows and columns come out darker. True divides by the
-            number of patches.
+        count_overlaps: False divides the sum of the pasted patches by 4 everywhere, as the authors'
+            code does; the outermost rows and columns come out darker. True divides by the number of
+            patches at each position.
         align_corners: False compares the features of every ``rate``-th row and column, from 0. True
             spreads rows and columns from the first to the last, as TensorFlow's resizing with
             aligned corners does; the mask is reduced in the same manner, in one step.
@@ -81,11 +80,11 @@ class ContextualAttention(nn.Module):
         padding = self.kernel_size // 2
         queries = F.unfold(small, self.kernel_size, padding=padding)  # (B, C·k·k, P)
         similarity = fuse(self.unit(queries).mT @ queries, *size, self.fuse)
-        # What lies outside the map counts as known.
+        # Positions outside the map count as known.
         hole = (self._reduce(mask, size) > 0.5).float()
         touched = F.max_pool2d(hole, self.kernel_size, stride=1, padding=padding)
         excluded = touched.flatten(2).mT > 0  # (B, P, 1)
-        # A finite score, because the softmax of a sample that is all hole has no value at -∞.
+        # The score is finite: with -∞ the softmax of a sample that is all hole would be NaN.
         score = torch.finfo(similarity.dtype).min if self.exclude_hole else 0.0
         weights = (self.scale * similarity).masked_fill(excluded, score).softmax(dim=1)
         return weights.masked_fill(excluded, 0.0)
@@ -124,7 +123,7 @@ class ContextualAttention(nn.Module):
         return size
 
     def _reduce(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Rows and columns of x, as many as the size says."""
+        """Pick as many rows and columns of x as the size says."""
         if not self.align_corners:
             return x[..., :: x.shape[-2] // size[0], :: x.shape[-1] // size[1]]
         rows, columns = (
@@ -137,8 +136,14 @@ class ContextualAttention(nn.Module):
 def fuse(similarity: Tensor, height: int, width: int, taps: int) -> Tensor:
     """Let neighbours along a diagonal share their similarities, first along rows, then columns.
 
-    A diagonal runs through the whole matrix, so also from the end of a row of the map to the start
-    of the next row, as in the authors' code.
+    A diagonal runs through the whole matrix. So it also joins the end of a row of the map with the
+    start of the next row, as in the authors' code.
+
+    Args:
+        similarity: of every key with every query.
+        height: rows of the map.
+        width: columns of the map.
+        taps: number of neighbours that are summed, the key itself included; odd.
 
     Shape: (B, P, P), keys and queries of a map of height · width in raster order → the same.
     """
@@ -159,7 +164,7 @@ def sum_diagonals(similarity: Tensor, taps: int) -> Tensor:
 
 
 def renumber(similarity: Tensor, height: int, width: int) -> Tensor:
-    """Number keys and queries column by column, where the rows of the map came one by one."""
+    """Renumber keys and queries of a map from row by row to column by column."""
     grids = similarity.reshape(-1, height, width, height, width)
     return grids.permute(0, 2, 1, 4, 3).reshape_as(similarity)
 

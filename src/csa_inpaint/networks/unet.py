@@ -74,7 +74,7 @@ class Refined(NamedTuple):
 
 
 def down_block(outer: int, inner: int) -> nn.Sequential:
-    """LeakyReLU, dilated 4×4 to half the size, norm, LeakyReLU, 3×3; its norm is set apart."""
+    """LeakyReLU, dilated 4×4 to half the size, norm, LeakyReLU, 3×3; the last norm is separate."""
     return nn.Sequential(
         nn.LeakyReLU(0.2),
         DilatedHalve(outer),
@@ -103,19 +103,21 @@ class RefinementNetwork(nn.Module):
 
     Args:
         attention: called as ``attention(features, mask)`` at each of ``attention_levels``; returns
-            features of the same shape. A ``CSALayer``, which has no state that levels could share.
+            features of the same shape. All levels call the same module: a ``CSALayer`` has neither
+            parameters nor state.
         width: channels at full resolution; the deepest levels have eight times as many.
         depth: number of halvings.
-        attention_levels: where the attention stands: the paper's (3,), several, or none.
-        feature_levels: whose features are returned; None for those of the attention.
+        attention_levels: levels at which the attention stands, (3,) in the paper; () for none.
+        feature_levels: levels whose features are returned; None for ``attention_levels``.
 
     Shape:
         - image: (B, 6, H, W), the rough prediction in the hole of the input, then the input.
-        - masks: for each of ``levels`` (B, 1, h, w) at its resolution, 1 in the hole.
+        - masks: for each of ``levels`` (B, 1, h, w) at the level's resolution, 1 in the hole.
         - returns ``Refined``; H and W multiples of ``2 ** depth``.
 
     Raises:
-        ValueError: for an input size that ``depth`` does not divide, or a level that is not there.
+        ValueError: for an input size that ``depth`` does not divide, and for a level that the
+            network lacks.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class RefinementNetwork(nn.Module):
 
         self.first = nn.Conv2d(6, width, kernel_size=3, padding=1)
         self.down = nn.ModuleList(down_block(outer, inner) for outer, inner in levels)
-        # Apart from the convolutions, because the attention stands between them.
+        # The norms are separate because the attention stands between convolution and norm.
         self.down_norm = nn.ModuleList(norm(inner) for _, inner in levels)
         self.innermost = nn.Sequential(
             nn.LeakyReLU(0.2),
@@ -194,7 +196,7 @@ def check_depth(depth: int) -> None:
 
 
 def known_levels(name: str, levels: Sequence[int], depth: int) -> tuple[int, ...]:
-    """The levels in order, each once, or a ``ValueError`` for one that the network has not."""
+    """The levels in order, each once; a ``ValueError`` for a level that the network lacks."""
     if isinstance(levels, int):
         raise ValueError(f"{name}={levels} is no list: write [{levels}]")
     wrong = [level for level in levels if not 1 <= level < depth]

@@ -23,7 +23,7 @@ DEEPEST_LEVEL = len(STAGES) - 1  # 1/16 of the image's resolution
 class VGGFeatures(NamedTuple):
     """Features at several depths of VGG-16."""
 
-    pool: dict[int, Tensor]  # (B, C, H / 2^n, W / 2^n) by number, 1 to 3
+    pool: dict[int, Tensor]  # (B, C, H / 2^n, W / 2^n) by number n, 1 to 3
     relu: dict[int, Tensor]  # (B, C, H / 2^level, W / 2^level) by level; 3 is relu4_3
 
     @property
@@ -40,16 +40,16 @@ class VGGFeatures(NamedTuple):
 class VGG16Features(nn.Module):
     """VGG-16, frozen.
 
-    Its weights follow the module that holds it to another device or type, but they are no
-    parameters of that module: no optimizer, no checkpoint and no gradient synchronisation sees
-    them, and ``train()`` does not change them.
+    The weights follow the module that holds this network to another device or type, but they are no
+    parameters of that module: no optimizer, no checkpoint and no gradient synchronisation sees the
+    weights, and ``train()`` leaves the network in evaluation mode.
 
     Args:
         weights: ``"imagenet"`` downloads torchvision's weights, a path reads a file (``.pth`` or
             ``.safetensors`` with torchvision's key names ``features.N.weight``), ``"random"``
             draws them with a fixed seed and needs no download.
         width: channels of the first stage, 64 in the published network. Only random weights
-            can have another one.
+            can have another width.
         imagenet_norm: True normalises by ImageNet's mean and deviation, as the weights expect;
             False feeds the image in [-1, 1], as the released code does.
         levels: halvings of the image at which features are returned, 0 to 4: the last ReLU of the
@@ -80,14 +80,14 @@ class VGG16Features(nn.Module):
                 'leave the width at 64 or use weights="random"'
             )
         self.levels = {LAST_RELU[level]: level for level in levels}
-        # through pool3 for the feature-patch discriminator, and as deep as the levels ask
+        # Through pool3 for the feature-patch discriminator, and deeper where a level needs it.
         features = vgg16_layers(width, max([3, *(level + 1 for level in levels)]))
         features = features[: max([POOL3, *self.levels]) + 1]
         if weights == "random":
             draw_weights(features)
         else:
             features.load_state_dict(read_weights(weights, features))
-        # In a tuple, so that nn.Module does not register it; `_apply` moves it all the same.
+        # A tuple keeps nn.Module from registering the layers; `_apply` moves them nevertheless.
         self._features = (features.eval().requires_grad_(False),)
         # [-1, 1] → [0, 1] → ImageNet's mean 0 and deviation 1, in one affine step.
         shift = (0.485, 0.456, 0.406) if imagenet_norm else (0.5, 0.5, 0.5)
@@ -103,7 +103,7 @@ class VGG16Features(nn.Module):
         return self._look(image, len(self._features[0]))
 
     def pools(self, image: Tensor) -> VGGFeatures:
-        """The same as far as the third pooling, without what lies deeper.
+        """The features through the third pooling, without the deeper layers.
 
         Shape: image (B, 3, H, W) in [-1, 1]; H, W ≥ 8.
         """
@@ -134,7 +134,7 @@ def vgg16_layers(width: int, stages: int) -> nn.Sequential:
 
 
 def draw_weights(features: nn.Sequential) -> None:
-    """Kaiming-normal weights from a generator of their own: the same in every process."""
+    """Draw Kaiming-normal weights with a fixed seed, the same in every process."""
     generator = torch.Generator().manual_seed(0)
     for layer in features:
         if isinstance(layer, nn.Conv2d):
@@ -165,7 +165,7 @@ def read_weights(weights: str, features: nn.Sequential) -> dict[str, Tensor]:
 
 
 def download_weights() -> dict[str, Any]:
-    """Torchvision's ImageNet weights, from its cache when they are there."""
+    """Torchvision's ImageNet weights, from torchvision's cache where it holds them."""
     try:
         return dict(VGG16_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a bad hash a RuntimeError

@@ -12,11 +12,11 @@ from torch.optim.swa_utils import AveragedModel
 class MovingAverage(AveragedModel):
     """An exponential moving average of a network's weights, which follows quickly at first.
 
-    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``. The average stays in float32,
-    whatever the network's type: in bfloat16 it would lose every step smaller than 1/256.
+    After n updates the decay is ``min(decay, (1 + n) / (10 + n))``. The average stays in float32
+    for every type of the network: bfloat16 would lose every step smaller than 1/256.
 
     Args:
-        network: averaged from its present weights on.
+        network: the average starts from its present weights.
         decay: weight of the old average, in [0, 1).
 
     Raises:

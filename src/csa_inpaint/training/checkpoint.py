@@ -1,4 +1,4 @@
-"""What of a model goes into a checkpoint, and how it comes back."""
+"""Save a model in a checkpoint, and restore it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,19 +37,20 @@ class Restorable(pl.LightningModule):
         trust: Sequence[str] = (),
         **settings: Any,
     ) -> Self:
-        """Load a trained model; ``load_model`` does it for a model of any method.
+        """Load a trained model of this class; ``load_model`` loads a model of any method.
 
         Args:
             checkpoint_path: written by a training or by ``import_released``.
             map_location: device of the weights; None for the CPU.
             strict: whether missing and surplus weights are an error.
-            weights_only: must stay True: no code of the file is run.
+            weights_only: must stay True, so that no code from the file runs.
             trust: packages of your own whose classes the checkpoint may name.
-            settings: replace those in the checkpoint.
+            settings: replacements for settings in the checkpoint.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is damaged, a checkpoint of something else, or asks for foreign code.
+            ValueError: the file is damaged, is no checkpoint of this library, or names foreign
+                classes; also for ``weights_only=False``.
         """
         if not weights_only:
             raise ValueError(
@@ -83,14 +84,14 @@ class Restorable(pl.LightningModule):
         _require_adversaries(saved, set(self.discriminators))
         self.window.load_state_dict(checkpoint.get("window") or _window_of_0_1(checkpoint, saved))
         for line in differing:
-            if "optimizer." not in line:  # `Rates` tells of those
+            if "optimizer." not in line:  # `Rates` reports those
                 rank_zero_info(f"resumed with another setting: {line}")
 
 
 def _trusted_settings(
     checkpoint: Mapping[str, Any], path: str | Path, trust: Sequence[str]
 ) -> dict[str, Any]:
-    """The settings of the model in a checkpoint, which name nothing but trusted classes."""
+    """The settings of the model in a checkpoint, after a check of the classes they name."""
     settings = checkpoint.get("hyper_parameters")
     if not isinstance(settings, dict):
         raise ValueError(

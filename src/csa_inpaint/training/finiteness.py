@@ -1,4 +1,4 @@
-"""Values that are not finite: found before the weights change, and named."""
+"""Find and name values that are not finite, before the weights change."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,8 @@ class NonFiniteLossError(RuntimeError):
     """A loss term, a gradient or a weight became infinite or not a number.
 
     Args:
-        message: what, where and the remedy.
-        batch: on which it happened, where it was one.
+        message: the value, the place and the remedy.
+        batch: the batch of the failed step; None for an error outside a step.
     """
 
     def __init__(self, message: str, batch: Batch | None = None) -> None:
@@ -36,7 +36,7 @@ def require_finite_terms(module: pl.LightningModule, batch: Batch, terms: Sequen
 def require_finite_gradients(module: pl.LightningModule, batch: Batch, optimizer: Any) -> None:
     """Raise a ``NonFiniteLossError`` that names parameters whose gradient is not finite."""
     if getattr(module.trainer.precision_plugin, "scaler", None) is not None:
-        return  # float16's scaler expects them to overflow, and leaves such a step out
+        return  # the scaler of 16-mixed expects overflows, and skips their steps
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
     if nn.utils.get_total_norm(gradients).isfinite():
@@ -52,7 +52,7 @@ def require_finite_gradients(module: pl.LightningModule, batch: Batch, optimizer
 
 
 def require_finite_weights(generator: nn.Module) -> None:
-    """Raise a ``NonFiniteLossError`` instead of letting a checkpoint be written."""
+    """Raise a ``NonFiniteLossError`` before a checkpoint with such a weight is written."""
     for name, parameter in generator.named_parameters():
         if not torch.isfinite(parameter).all():
             raise NonFiniteLossError(

@@ -10,8 +10,8 @@ from csa_inpaint.training.module import Inpainter
 def load_model(path: str | Path, map_location: Any = "cpu", trust: Sequence[str] = ()) -> Inpainter:
     """A trained model of any method, in evaluation mode.
 
-    The file is read without running code from it, and its settings may name only classes of this
-    library.
+    Loading runs no code from the file. The settings in the file may name only classes of this
+    library, optimizers of PyTorch and classes of trusted packages.
 
     Args:
         path: a checkpoint that ``csa_inpaint.train`` or ``import_released`` wrote.
@@ -20,6 +20,6 @@ def load_model(path: str | Path, map_location: Any = "cpu", trust: Sequence[str]
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, a checkpoint of something else, or asks for foreign code.
+        ValueError: the file is damaged, is no checkpoint of this library, or names foreign classes.
     """
     return Inpainter.load_from_checkpoint(path, map_location=map_location, trust=trust).eval()

@@ -31,39 +31,41 @@ ADAM = {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]}
 
 
 class Inpainter(Restorable):
-    """A generator that fills holes, and how it is trained; it knows no particular method.
+    """A generator that fills holes, and its training, for any method.
 
-    It owns every parameter, the discriminators' too, and two optimizers: one for the generator, one
-    for all discriminators. Adversaries are callbacks (``csa_inpaint.Adversary``) that register a
-    discriminator here.
+    The module owns every parameter, including the discriminators' parameters, and two optimizers:
+    one for the generator, one for all discriminators. Adversaries are callbacks
+    (``csa_inpaint.Adversary``) that register a discriminator on the module.
 
     Args:
         generator: ``_target_``, the class of an ``InpaintingGenerator``, and its arguments.
-        losses: the generator's loss terms in their order; for each name, which is its log key,
+        losses: the generator's loss terms in order. A key is the term's name in the log; a value is
             ``_target_``, ``weight`` and the arguments of a ``LossTerm``.
-        vgg: arguments of ``VGG16Features``, which is made only for training.
-        optimizer: of the generator: ``_target_`` and arguments; the paper's Adam by default.
-        discriminator_optimizer: of all discriminators, where each adversary names its own learning
-            rate; None for the generator's.
+        vgg: arguments of ``VGG16Features``; the network is built only for training.
+        optimizer: ``_target_`` and arguments of the generator's optimizer; the paper's Adam by
+            default.
+        discriminator_optimizer: the same for all discriminators, except for the learning rates,
+            which the adversaries set; None for the generator's settings.
         schedule: arguments of ``LinearDecay``.
         accumulate_batches: batches whose gradients are averaged before an update. The last window
             of an epoch may be shorter.
-        generator_every: the generator learns in every n-th of these windows.
+        generator_every: the generator learns in every n-th accumulation window.
         clip_norm: largest norm of each optimizer's gradient; None clips nothing.
-        ema_decay: of the exponential moving average of the generator, which validation and
+        ema_decay: decay of the generator's exponential moving average, which validation and
             inference use and checkpoints hold; None keeps no average.
         channels_last: memory format of the networks and the images.
-        compile: compile the generator and the discriminators with ``torch.compile``.
+        compile: True compiles the generator and the discriminators with ``torch.compile``.
 
     Shape: ``model(image, mask)``: see ``InpaintingGenerator``.
 
     Raises:
-        ValueError: for terms that nothing is there for, schedule units and values out of range.
+        ValueError: for loss terms that this generator leaves nothing to compare, for an unknown
+            schedule unit, and for values out of range.
     """
 
     generator: InpaintingGenerator
     ema: MovingAverage | None
-    step: Step  # the training step in work
+    step: Step  # only during a training step
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Inpainter(Restorable):
         channels_last: bool = False,
         compile: bool = False,
     ) -> None:
-        # Not collected by Lightning: a subclass's arguments are shorthand for these.
+        # Lightning would collect a subclass's arguments, which are shorthand for these.
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         self.save_hyperparameters(settings)
@@ -109,7 +111,7 @@ class Inpainter(Restorable):
 
     @property
     def multiple(self) -> int:
-        """What heights and widths must be multiples of."""
+        """Heights and widths must be multiples of this number."""
         return self.generator.multiple
 
     def _formatted(self, image: Tensor) -> Tensor:
@@ -120,9 +122,9 @@ class Inpainter(Restorable):
     def setup(self, stage: str) -> None:
         """Make what only training needs; adversaries have registered their discriminators."""
         if stage == "fit":
-            self.window.abandon()  # of an earlier training that stopped: Lightning clears gradients
+            self.window.abandon()  # Lightning clears the gradients of a training that stopped
             own = {each.name: self.discriminators[each.name] for each in self.adversaries}
-            self.discriminators = nn.ModuleDict(own)  # in their order, and no others
+            self.discriminators = nn.ModuleDict(own)  # sorted, and without an earlier training's
             self.vgg = preparation.features_for(
                 self.terms, self.adversaries, self.generator, self.vgg_options, self.vgg
             )
@@ -139,7 +141,7 @@ class Inpainter(Restorable):
 
     @property
     def adversaries(self) -> list[Adversary]:
-        """The run's adversaries, by name: the order in the config does not matter."""
+        """The run's adversaries, sorted by name: the order in the config does not matter."""
         return preparation.by_name(self.trainer)
 
     @property
@@ -168,8 +170,8 @@ class Inpainter(Restorable):
                 rank_zero_info(f"resumed with another setting: {line}")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Whatever draws random numbers in a step (WGAN-GP does) draws the same ones when a run is
-        # resumed at this step, on this rank.
+        # A resumed run must draw the same random numbers in this step and on this rank. WGAN-GP
+        # draws some.
         self.step_seed = hash(
             (self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
         )
@@ -200,11 +202,11 @@ class Inpainter(Restorable):
 
     @contextmanager
     def working_on(self, batch: Batch) -> Iterator[Step]:
-        """Generate, and keep what the step's terms share until the step is over."""
+        """Run the generator, and keep ``self.step`` for the terms until the step is over."""
         try:
             with torch.set_grad_enabled(self.window.generator_learns):
                 out = self.generator(batch.image, batch.mask)
-        except FloatingPointError as error:  # the generator found it before the losses did
+        except FloatingPointError as error:  # the generator found a bad value itself
             raise finiteness.non_finite(self, batch, str(error)) from error
         self.step = Step(batch, out, self.vgg)
         try:
@@ -218,7 +220,7 @@ class Inpainter(Restorable):
         try:
             with optimizer.toggle_model(sync_grad=update):
                 yield
-        finally:  # `toggle_model` does not where the step failed
+        finally:  # `toggle_model` does not untoggle after an error
             self.untoggle_optimizer(optimizer)
 
     def discriminator_terms(self, batch: Batch, out: Inpainting) -> list[Term]:
@@ -256,7 +258,7 @@ class Inpainter(Restorable):
             nn.utils.clip_grad_norm_(parameters, self.clip_norm)
 
     def finish_window(self) -> None:
-        """The updates are made: everything that counts them moves on."""
+        """Close the window after its updates: advance the scaler, the average and the schedule."""
         end_window(self.trainer)
         learnt = self.window.generator_learns
         self.window.close()
@@ -268,7 +270,7 @@ class Inpainter(Restorable):
     def on_train_epoch_end(self) -> None:
         self.rates.step("epoch")
 
-    def validation_step(  # type: ignore[override]  # what it returns goes to the callbacks
+    def validation_step(  # type: ignore[override]  # callbacks get the output
         self, batch: Batch, batch_idx: int
     ) -> Inpainting:
         out: Inpainting = self(batch.image, batch.mask)

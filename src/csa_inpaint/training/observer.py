@@ -1,4 +1,4 @@
-"""What looks at the terms of every step."""
+"""Callbacks that look at the loss terms of every step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +10,14 @@ from csa_inpaint.types import Batch
 
 
 class TermObserver(pl.Callback):
-    """Sees the terms of every training step, between their computation and their backward.
+    """Sees the terms of every training step before their backward pass.
 
-    The module calls both methods inside its ``training_step``, so autocast is on and the side that
-    does not learn is frozen, on every batch and every rank: first for the discriminators, where
-    there are any, then for the generator. The terms still have their graph. An observer must leave
-    it, all gradients and the random state as they are: ``torch.autograd.grad(…,
-    retain_graph=True)`` does.
+    The module calls the methods inside its ``training_step``, on every rank, with autocast on and
+    with the side that does not learn frozen. The call for the discriminators comes first, on every
+    batch of a run that has discriminators. The call for the generator follows on every batch in
+    whose window the generator learns. The terms still have their graph. An observer must not change
+    the graph, the gradients or the random state; ``torch.autograd.grad(…, retain_graph=True)``
+    changes none of them.
     """
 
     def on_discriminator_terms(self, pl_module: Any, batch: Batch, terms: Sequence[Term]) -> None:

@@ -11,8 +11,8 @@ class CSAInpainter(Inpainter):
     """Coherent-semantic-attention inpainting: the two-stage generator with the paper's losses.
 
     Args:
-        generator, losses: the complete settings, see ``Inpainter``; None for the paper's, which
-            the shorthand below varies.
+        generator, losses: the complete settings, see ``Inpainter``; None for the paper's settings,
+            which the shorthand varies.
         shorthand: ``width``, ``depth``, ``attention_levels``, ``feature_levels``, ``fill`` and
             ``detach_rough`` of ``Generator``; ``attention``, arguments of ``CSALayer``;
             ``refinement``, False for the first stage alone; ``loss_weights`` of ``l1_rough``,
@@ -20,7 +20,7 @@ class CSAInpainter(Inpainter):
             ``betas`` of both Adams; and everything else that ``Inpainter`` takes.
 
     Raises:
-        ValueError: for unknown loss terms, and as ``Inpainter``.
+        ValueError: for unknown loss terms, and where ``Inpainter`` raises one.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ class WindowScaler(torch.amp.GradScaler):
     has accumulated until then were made with the old scale, and would be divided by the new one.
 
     Args:
-        scaler: whose settings and device are taken over.
+        scaler: its settings and its device are taken over.
     """
 
     def __init__(self, scaler: torch.amp.GradScaler) -> None:
@@ -21,10 +21,10 @@ class WindowScaler(torch.amp.GradScaler):
         self.load_state_dict(scaler.state_dict())
 
     def update(self, new_scale: Any = None) -> None:
-        """Do nothing: ``end_window`` follows."""
+        """Do nothing; ``end_window`` updates the scale."""
 
     def end_window(self) -> None:
-        """Adapt the scale to what all optimizers' steps of the window found."""
+        """Adapt the scale to the overflows that all optimizers' steps of the window found."""
         super().update()
 
 
@@ -36,7 +36,7 @@ def prepare_scaler(trainer: pl.Trainer) -> None:
 
 
 def end_window(trainer: pl.Trainer) -> None:
-    """Adapt the scale, where there is one."""
+    """Adapt the scale in a training in 16-mixed."""
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     if isinstance(scaler, WindowScaler):
         scaler.end_window()

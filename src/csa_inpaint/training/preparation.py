@@ -1,4 +1,4 @@
-"""What only training needs; made before the strategy wraps the module."""
+"""Parts that only training needs, made before the strategy wraps the module."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -23,10 +23,10 @@ def callbacks_of(trainer: pl.Trainer, kind: type[Kind]) -> list[Kind]:
 
 
 def by_name(trainer: pl.Trainer) -> list[Adversary]:
-    """A run's adversaries, by name.
+    """A run's adversaries, sorted by name.
 
     Raises:
-        ValueError: for a name that comes twice.
+        ValueError: for two adversaries of one name.
     """
     found = callbacks_of(trainer, Adversary)  # type: ignore[type-abstract]
     names = [adversary.name for adversary in found]
@@ -42,13 +42,13 @@ def features_for(
     options: Mapping[str, Any],
     there: VGG16Features | None,
 ) -> VGG16Features | None:
-    """The VGG-16 that these terms and adversaries look through; None where none of them does.
+    """The VGG-16 that these terms and adversaries look through; None where none needs it.
 
     Args:
-        terms, adversaries: of the run.
-        generator: whose levels the terms ask for.
+        terms, adversaries: those of the run.
+        generator: the terms ask for the levels of its features.
         options: arguments of ``VGG16Features``.
-        there: one that an earlier training made, which is kept where its levels are the same.
+        there: the VGG-16 of an earlier training; it is kept where its levels are the same.
     """
     asked = [term.vgg_levels(generator) for term in terms]
     levels = sorted({level for some in asked for level in some or ()})
@@ -60,7 +60,7 @@ def features_for(
 
 
 def prepare_strategy(trainer: pl.Trainer, adversarial: bool) -> None:
-    """Tell DDP, however it was chosen, that one side's backward leaves the other side unused."""
+    """Tell DDP that the backward pass of one side leaves the other side's parameters unused."""
     if adversarial and isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
@@ -79,13 +79,13 @@ def optimizer_of(settings: Mapping[str, Any], parameters: Any, trainer: pl.Train
     """An optimizer, fused where this is faster and possible.
 
     On a CPU PyTorch's default is a loop over the parameters, six times slower than the fused form.
-    On a GPU the default is fast. A fused optimizer would unscale the gradients (16-mixed) itself,
-    after they were averaged and clipped.
+    On a GPU the default is fast. With 16-mixed a fused optimizer would unscale the gradients
+    itself, after the module averaged and clipped them.
 
     Args:
         settings: ``_target_`` and arguments.
-        parameters: or groups of them.
-        trainer: says on which device and with which precision.
+        parameters: the parameters, or groups of them.
+        trainer: tells the device and the precision.
     """
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     on_cpu = trainer.strategy.root_device.type == "cpu"

@@ -1,4 +1,4 @@
-"""The schedule of the learning rate, and the settings with which a resumed run goes on."""
+"""The schedule of the learning rate, and the optimizers' settings of a resumed run."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -53,7 +53,7 @@ class Rates:
         self._settings = [[_settings(group) for group in o.param_groups] for o in optimizers]
 
     def step(self, unit: str) -> None:
-        """A unit has passed; nothing happens where the schedule counts others."""
+        """Advance the schedule by one unit, if the schedule counts this unit."""
         if unit == self.schedule.unit:
             for scheduler in self.schedulers:
                 scheduler.step()
@@ -62,7 +62,7 @@ class Rates:
         """Apply this run's settings after a checkpoint was restored.
 
         Args:
-            units: the units of this run's schedule that passed before.
+            units: number of units of this run's schedule that have passed.
 
         Yields:
             A line for each setting that differs from the checkpoint's.

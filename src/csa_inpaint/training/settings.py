@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
-STAGE = ("width", "depth", "fill")  # what the first stage alone has too
+STAGE = ("width", "depth", "fill")  # arguments that the first stage alone has too
 ARCHITECTURE = (*STAGE, "attention_levels", "feature_levels", "detach_rough")
 
 
@@ -16,7 +16,13 @@ def paper_settings(
     betas: Sequence[float] = (0.5, 0.999),
     **settings: Any,
 ) -> dict[str, Any]:
-    """The settings of ``Inpainter`` that make the paper's model; see ``CSAInpainter``."""
+    """The settings of ``Inpainter`` that make the paper's model.
+
+    The arguments are the shorthand of ``CSAInpainter``.
+
+    Raises:
+        ValueError: for unknown loss terms.
+    """
     unknown = sorted(set(loss_weights or {}) - set(LOSS_WEIGHTS))
     if unknown:
         raise ValueError(
@@ -45,15 +51,15 @@ def paper_settings(
 
 
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings in a checkpoint; version 0.1 wrote the paper's shorthand."""
+    """The complete settings of a checkpoint; version 0.1 wrote the paper's shorthand."""
     return dict(settings) if "generator" in settings else paper_settings(**settings)
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
     """The settings that differ between a run and a checkpoint, as lines of text.
 
-    A part's argument that one side leaves out has its default there. A setting of the model that
-    one side lacks is new, and its default does what older versions did.
+    An argument of a part has its default on the side that leaves the argument out. A setting of the
+    model that one side lacks is new, and its default does what older versions did.
     """
     one, other = dict(flat(here)), dict(flat(there))
     for key in {**one, **other}:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class Window:
-    """Counts the batches of an update, averages their gradients, and carries them over a resume.
+    """Counts the batches of an update, averages their gradients, and saves both for a resumed run.
 
     Args:
         size: batches in a window; the last window of an epoch may be shorter.
-        generator_every: the generator learns in every n-th window, the discriminators in each.
+        generator_every: the generator learns in every n-th window, the discriminators in every one.
 
     Raises:
         ValueError: for values below 1.
@@ -27,7 +27,7 @@ class Window:
         self.size = size
         self.generator_every = generator_every
         self.batches = 0  # in the open window
-        self.closed = 0  # windows so far
+        self.closed = 0  # number of windows so far
         self._waiting: Mapping[str, Tensor] = {}  # restored gradients, until training starts
 
     @property
@@ -41,12 +41,12 @@ class Window:
         return self.closed // self.generator_every
 
     def add(self, last: bool) -> bool:
-        """Count a batch; True where an update follows it. ``last``: no batch comes after it."""
+        """Count a batch, the epoch's ``last`` or not; True where an update follows the batch."""
         self.batches += 1
         return last or self.batches == self.size
 
     def close(self) -> None:
-        """The window is over: its updates are made."""
+        """Close the open window, after its updates."""
         self.batches = 0
         self.closed += 1
 
@@ -62,8 +62,9 @@ class Window:
     def state_dict(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Any]:
         """The counts, and the gradients that wait for an update.
 
-        All processes must call it. Each holds the gradients of its own batches, but one alone
-        writes them down: so all of them go on with the mean, which the update would use.
+        All processes must call this method. Each process holds the gradients of its own batches,
+        but only one process writes the checkpoint. So all processes replace their gradients by the
+        mean, which the update would use.
         """
         waiting = {n: p.grad for n, p in parameters if self.batches and p.grad is not None}
         if dist.is_available() and dist.is_initialized():
@@ -73,13 +74,13 @@ class Window:
         return {"batches": self.batches, "closed": self.closed, "gradients": waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the counts over now, the gradients with ``restore``."""
+        """Restore the counts, and keep the gradients for ``restore``."""
         self.batches = state["batches"]
         self.closed = state["closed"]
         self._waiting = state["gradients"]
 
     def restore(self, parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Put the gradients back, once Lightning has cleared those of an earlier training."""
+        """Put the gradients back, after Lightning has cleared those of an earlier training."""
         for name, parameter in parameters:
             if name in self._waiting:
                 parameter.grad = self._waiting[name].to(parameter.device)

@@ -1,7 +1,7 @@
 """Key names of DeepFill v2 networks in public implementations, and ours.
 
 Each function returns the layers of the generator, in the order in which an image passes them: the
-rough network, the refinement's dilated branch, its attention branch with its tail, its decoder.
+rough network, then the refinement's dilated branch, attention branch, attention tail and decoder.
 """
 
 from collections.abc import Iterable, Mapping
@@ -83,8 +83,12 @@ def mmagic_layers() -> dict[str, str]:
 def renamed(state: Mapping[str, Tensor], layers: Mapping[str, str]) -> dict[str, Tensor]:
     """The weights and biases of the layers, under our names.
 
+    Args:
+        state: state dict of a public network.
+        layers: the public names of its layers, and ours.
+
     Raises:
-        KeyError: one of them is not in the state dict.
+        KeyError: for a weight or bias that the state dict lacks.
     """
     return {
         f"{ours}.{kind}": state[f"{theirs}.{kind}"]

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-LISTED = 20  # keys that a message names of each kind
+LISTED = 20  # a message lists at most so many keys of each kind
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -18,8 +18,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, holds other things than tensors and plain values, or no
-            dict.
+        ValueError: the file is damaged, holds other things than tensors and plain values, or
+            holds no dict.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -32,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
             f"{path} is no file of tensors, or it holds Python objects, which are not loaded "
             "because they could run any code"
         ) from error
-    # A damaged pickle is a program that fails anywhere.
+    # A damaged pickle is a program that may fail with any of these errors.
     except (
         SafetensorError, RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError,
         AttributeError,
@@ -51,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged or a checkpoint of something else.
+        ValueError: the file is damaged, or no checkpoint of this library.
     """
     checkpoint = read_tensors(Path(path))
     if not any(key.startswith("generator.") for key in checkpoint.get("state_dict", {})):
@@ -60,15 +60,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
-    """The checkpoint to resume from, known to be readable; ``last`` is the newest of all runs.
+    """The path of the checkpoint to resume from, after a check that the file can be read.
 
     Args:
-        checkpoint: a path, ``"last"`` or None for none.
+        checkpoint: a path, ``"last"`` for the newest checkpoint of all runs, or None for none.
         output_root: the folder that holds all runs' folders.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ValueError: it is damaged, a checkpoint of something else, or holds weights only.
+        FileNotFoundError: there is no such file, or no run for ``"last"``.
+        ValueError: the file is damaged, is no checkpoint of this library, or holds weights only.
     """
     if checkpoint is None:
         return None
@@ -90,7 +90,7 @@ def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
 
 
 class Match(NamedTuple):
-    """Which tensors of a file fit those that a model wants; all lists hold the file's key names."""
+    """How the tensors of a file fit a model: key names of each kind."""
 
     fitting: list[str]
     missing: list[str]

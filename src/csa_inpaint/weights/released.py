@@ -1,9 +1,9 @@
 """Weights trained with the authors' implementation: its key names and ours.
 
-It saves one file for each network: ``<epoch>_net_P.pth`` (rough), ``_net_G`` (refinement),
-``_net_D`` (patch discriminator) and ``_net_F`` (feature discriminator). The U-Nets are nested, one
-level inside the other, and the slots of a level are numbered in order, those without parameters
-counted too.
+That implementation saves one file for each network: ``<epoch>_net_P.pth`` (rough), ``_net_G``
+(refinement), ``_net_D`` (patch discriminator) and ``_net_F`` (feature discriminator). The U-Nets
+are nested, one level inside the other. The slots of a level are numbered in order, including the
+slots without parameters.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def refinement_layers() -> dict[str, str]:
     layers = {FIRST: "first", "model.model.3": "last.1"}
     prefix = "model.model.1.model"
     for level in range(DEPTH - 1):
-        # Behind the 3×3 convolution stand the CSA layer and the consistency loss, or nothing.
+        # At one level the CSA layer and the consistency loss follow the 3×3 convolution.
         norm, below, up = (7, 8, 11) if level == ATTENTION_LEVEL - 1 else (5, 6, 8)
         slots = {slot: f"down.{level}.{slot}" for slot in (1, 2, 4)}
         slots[norm] = f"down_norm.{level}"
@@ -58,7 +58,17 @@ def generator_width(rough: str | Path) -> int:
 
 
 def first_weight(path: str | Path, key: str, name: str) -> Tensor:
-    """The convolution that tells a network's width."""
+    """The weight of a network's first convolution, whose shape tells the width.
+
+    Args:
+        path: a state dict of the authors' implementation.
+        key: the file's name of the weight.
+        name: the network's name in messages.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or lacks the weight.
+    """
     state = read_tensors(Path(path))
     weight = state.get(key)
     if not isinstance(weight, Tensor) or weight.dim() != 4:
@@ -73,15 +83,15 @@ def load_into(network: nn.Module, layers: Mapping[str, str], path: str | Path, n
     """Fill a network from a file.
 
     Args:
-        network: as wide as the file's.
+        network: the network to fill, as wide as the file's.
         layers: the file's names of its layers, and ours.
         path: a state dict of the authors' implementation.
-        name: what a message calls the network.
+        name: the network's name in messages.
 
     Raises:
-        FileNotFoundError: the file is not there.
-        ValueError: it is damaged, or its keys and shapes are not those of the network; the message
-            lists them.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or its keys or shapes are not those of the network; the
+            message lists the differences.
     """
     state = read_tensors(Path(path))
     ours = {f"{r}.{kind}": f"{o}.{kind}" for r, o in layers.items() for kind in ("weight", "bias")}

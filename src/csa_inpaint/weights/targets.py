@@ -1,7 +1,7 @@
 """Which classes the configuration in a file may name.
 
-Hydra calls whatever a ``_target_`` names. The configuration of a checkpoint is only as trustworthy
-as its author, so what a file names is looked at before it is called.
+Hydra calls every object that a ``_target_`` names. The configuration of a checkpoint is only as
+trustworthy as its author, so the library checks the names in a file before Hydra calls them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,22 +11,22 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = "csa_inpaint"
-# Not the callbacks and commands, which write files.
+# Callbacks and commands are not among the parts, because they write files.
 PARTS = ("adversaries", "csa", "data", "losses", "methods", "networks", "training")
 OPTIMIZERS = "torch.optim"
 
 
 class UntrustedTargetError(ValueError):
-    """A file's configuration names something that this library does not call on a file's word."""
+    """A file's configuration names an object that a file may not name."""
 
 
 def check_targets(config: Any, source: object, trust: Sequence[str] = ()) -> None:
-    """Refuse a configuration that names anything but this library's parts, nested ones too.
+    """Refuse a configuration that names anything but parts of this library, at any depth.
 
     Args:
-        config: resolved: plain mappings, lists and values.
-        source: the file, for the message.
-        trust: packages of the user's own whose classes are called as well, such as
+        config: a resolved configuration of plain mappings, lists and values.
+        source: the file that the message names.
+        trust: packages of the user's own whose classes are allowed as well, such as
             ``["my_project"]``.
 
     Raises:
@@ -41,11 +41,11 @@ def check_targets(config: Any, source: object, trust: Sequence[str] = ()) -> Non
 def trusted_config(
     config: DictConfig, key: str, source: object, trust: Sequence[str] = ()
 ) -> DictConfig:
-    """One part of a file's configuration, resolved, whose targets may all be called.
+    """One part of a file's configuration, resolved and checked by ``check_targets``.
 
     Args:
-        config: what the file holds, with all that the part refers to.
-        key: of the part; an absent part is an empty one.
+        config: the whole configuration in the file, to which the part may refer.
+        key: the part's key; an absent part gives an empty configuration.
         source, trust: see ``check_targets``.
 
     Raises:
@@ -95,7 +95,7 @@ def _check(target: str, source: object) -> None:
 
 
 def _find(target: str) -> object:
-    """What a dotted name below this library or ``torch.optim`` names, or None."""
+    """The object behind a dotted name below this library or ``torch.optim``, or None."""
     if not target.startswith((f"{PACKAGE}.", f"{OPTIMIZERS}.")):
         return None
     found: object = None
