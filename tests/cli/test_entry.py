@@ -423,9 +423,7 @@ def test_imported_checkpoint_is_evaluated_and_fills_holes(
     imported: dict[str, Path], tmp_path: Path, hole: Path
 ) -> None:
     given = f"checkpoint={imported['output']}"
-    done = run(
-        "evaluate", given, "images=1", "trainer.limit_val_batches=1", f"output_root={tmp_path}"
-    )
+    done = run("evaluate", given, "images=1", "limit_images=1", f"output_root={tmp_path}")
     assert done.status == 0, done.err
     with Image.open(next(newest_run(tmp_path, "evaluate").glob("*.png"))) as grid:
         assert grid.width > 5 * 256

@@ -8,6 +8,11 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from csa_inpaint.types import Inpainting
 
 MEASURES = ("l1", "l2", "psnr", "ssim")
+SCORES = tuple(f"{region}{measure}" for region in ("", "hole_") for measure in MEASURES)
+HIGHER_IS_BETTER = ("psnr", "ssim")
+# Hole ratios (low, high], as Liu et al. (2018) bin their test masks.
+BINS = ((0.01, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6))
+SSIM_SIGMA = 1.5  # of the Gaussian window, in pixels (Wang et al., 2004)
 
 
 def image_scores(prediction: Tensor, truth: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -16,19 +21,28 @@ def image_scores(prediction: Tensor, truth: Tensor, mask: Tensor) -> dict[str, T
     - ``l1``, ``l2``: mean absolute and squared error as per cent of the full range, the paper's
       unit.
     - ``psnr``: dB. Infinite where prediction and truth are equal.
-    - ``ssim``: torchmetrics' with its Gaussian window of 11; over the hole, the mean of the
-      similarity map's hole pixels.
+    - ``ssim``: of Wang et al. (2004) as torchmetrics computes it: Gaussian window of 11 with sigma
+      1.5, the mean over channels and positions; beyond the border the picture is continued by
+      reflection. Over the hole: the mean of the similarity map's hole pixels.
+
+    The scores are computed in float64 where ``prediction`` is float64, otherwise in float32.
 
     Shape: (B, 3, H, W) and (B, 3, H, W) in [-1, 1] (the prediction is clipped to it),
         (B, 1, H, W) → (B,) each. Over a hole without pixels the scores are NaN.
     """
-    prediction = (prediction.float().clamp(-1, 1) + 1) / 2
-    truth = (truth.float() + 1) / 2
+    dtype = torch.float64 if prediction.dtype == torch.float64 else torch.float32
+    prediction = (prediction.to(dtype).clamp(-1, 1) + 1) / 2
+    truth, mask = (truth.to(dtype) + 1) / 2, mask.to(dtype)
     error = prediction - truth
     # Autocast would run the Gaussian window in 16 bits, whose variances are rounding alone.
     with torch.autocast(prediction.device.type, enabled=False):
         _, similarity = structural_similarity_index_measure(
-            prediction, truth, data_range=1.0, reduction="none", return_full_image=True
+            prediction,
+            truth,
+            sigma=SSIM_SIGMA,
+            data_range=1.0,
+            reduction="none",
+            return_full_image=True,
         )
     scores = {}
     for prefix, region in (("", torch.ones_like(mask)), ("hole_", mask)):
@@ -56,10 +70,9 @@ class InpaintingMetrics(nn.Module):
         super().__init__()
         self.means = nn.ModuleDict(
             {
-                f"{prediction}{region}{measure}": MeanMetric()
+                f"{prediction}{score}": MeanMetric()
                 for prediction in ("rough_", "refined_", "")
-                for region in ("", "hole_")
-                for measure in MEASURES
+                for score in SCORES
             }
         )
 
