@@ -19,7 +19,7 @@ from csa_inpaint.evaluation.benchmark import (
     in_words,
     read_benchmark,
 )
-from csa_inpaint.evaluation.evaluator import MASK, MODEL_METHODS, Evaluator, Filling
+from csa_inpaint.evaluation.evaluator import MASK, MODEL_METHODS, PICTURES, Evaluator, Filling
 from csa_inpaint.evaluation.metrics import HIGHER_IS_BETTER, SCORES
 from csa_inpaint.evaluation.others import OnnxModel, ResultsFolder
 from csa_inpaint.evaluation.perceptual import load_judges
@@ -30,7 +30,6 @@ from csa_inpaint.evaluation.tables import Report, Scores, groups, terminal_table
 from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.weights.files import read_checkpoint
 
-PICTURES = "images"  # folder of the results, a folder for each method
 # Settings of a data module that change no sample.
 _LOADING = (
     "batch_size", "val_batch_size", "num_workers", "prefetch_factor", "pin_memory",

@@ -185,6 +185,9 @@ def entries(
         ratios: bins (low, high] of the hole's ratio, of each of which every picture gets a mask;
             None for one mask a picture, whatever its ratio.
         seed: decides the masks.
+
+    Raises:
+        ValueError: a picture is unreadable or too small, or a mask cannot be made.
     """
     makers: dict[str, MaskGenerator] = {"": dataset.mask}
     if ratios is not None:
@@ -199,19 +202,25 @@ def entries(
     images = [path.relative_to(root).as_posix() for path in paths]
     names = unique_names(images)
     for number, path, image, name in zip(numbers, paths, images, names, strict=True):
+        dataset[SampleKey(number, epoch=0)]  # tells what is wrong with a picture
         for index, (suffix, make) in enumerate(makers.items()):
             mask = make(*dataset.size, np.random.default_rng([seed, number, index]))
             yield Entry(f"{name}{suffix}", image, file_hash(path), pack(mask))
 
 
-def in_words(config: Any) -> str:
-    """A configuration on one line, what has a target as a call: ``CenterMask(size=0.5)``."""
+def in_words(config: Any, places: bool = True) -> str:
+    """A configuration on one line, what has a target as a call: ``CenterMask(size=0.5)``.
+
+    Args:
+        config: plain values.
+        places: False leaves out folders (keys that end in ``root``), which differ between machines.
+    """
     if isinstance(config, Mapping):
         target = config.get("_target_")
         given = ", ".join(
-            f"{key}={in_words(value)}"
+            f"{key}={in_words(value, places)}"
             for key, value in config.items()
-            if key != "_target_" and value is not None
+            if key != "_target_" and value is not None and (places or not key.endswith("root"))
         )
         return f"{{{given}}}" if target is None else f"{target.rsplit('.', 1)[-1]}({given})"
     return str(config)

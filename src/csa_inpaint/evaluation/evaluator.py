@@ -18,6 +18,7 @@ from csa_inpaint.evaluation.samples import Numbered, NumberedSamples, Source, jo
 from csa_inpaint.types import Batch, Inpainting
 
 MASK = "mask"  # stands among the methods where pictures of the masks are kept
+PICTURES = "images"  # folder of the results in that of an evaluation, a folder for each method
 MODEL_METHODS = ("rough", "refined", "composite")
 Filling = Callable[[Batch], Tensor]
 """Fills holes: takes pictures whose holes are grey and masks; `path` holds the samples' names."""

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 _GAP = 4  # pixels between pictures
-_LEAST_WIDTH = 128  # of a column, so that its heading fits
 _FONT_SIZE = 12
 
 
@@ -29,7 +28,8 @@ def sheet(headings: Sequence[str], rows: Sequence[Row]) -> Image.Image:
     font = ImageFont.load_default(_FONT_SIZE)
     line = _FONT_SIZE + _GAP
     height = max(picture.height for row in rows for picture in row.pictures)
-    column = max([_LEAST_WIDTH, *(p.width for row in rows for p in row.pictures)]) + _GAP
+    widths = [math.ceil(font.getlength(heading)) for heading in headings]
+    column = max([*widths, *(p.width for row in rows for p in row.pictures)]) + _GAP
     canvas = Image.new(
         "RGB", (_GAP + column * len(headings), line + len(rows) * (height + line + _GAP)), "white"
     )

@@ -16,6 +16,8 @@ from csa_inpaint.evaluation.records import TRUTH, Record, bin_name, decode, mean
 
 Scores = dict[str, dict[str, float]]  # method → score → value
 ALL = "all"  # the group of every sample
+# Of per_image.csv, before the scores.
+COLUMNS = ("number", "name", "image", "digest", "hole_ratio", "method")
 ALL_SCORES = (*SCORES, *LPIPS_SCORES, *KID_SCORES)
 HEADINGS = {
     "l1": "L1 %",
@@ -125,7 +127,7 @@ def write_per_image(records: Sequence[Record], path: Path) -> None:
     scores = list(next(iter(records[0].scores.values())))
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["number", "name", "image", "digest", "hole_ratio", "method", *scores])
+        writer.writerow([*COLUMNS, *scores])
         for record in records:
             start = [record.number, record.name, record.image, record.digest, record.hole_ratio]
             for method, values in record.scores.items():
@@ -209,8 +211,9 @@ def number(score: str, value: float | None) -> str:
     """A score's value as tables show it; None is a gap."""
     if value is None:
         return GAP
-    digits = 2 if score.endswith("psnr") else 5 if score in KID_SCORES else 3
-    return f"{value:.{digits}f}"
+    if score in KID_SCORES:
+        return f"{value:.3g}"
+    return f"{value:.{2 if score.endswith('psnr') else 3}f}"
 
 
 def _is_plain(value: Any) -> bool:
