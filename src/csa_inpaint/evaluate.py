@@ -71,6 +71,9 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
             "there is no method to score: give checkpoint=PATH, baselines=[telea], +onnx.NAME.path="
             "FILE or +results.NAME=FOLDER"
         )
+    each = [*SCORES, *lpips]
+    if cfg.sheet_score not in each:
+        raise ValueError(f"sheet_score={cfg.sheet_score}: expected one of {', '.join(each)}")
     if str(cfg.trainer.precision) not in ("32-true", "32", "bf16-mixed", "16-mixed"):
         raise ValueError(
             f"trainer.precision={cfg.trainer.precision}: expected 32-true, bf16-mixed or 16-mixed, "
@@ -97,11 +100,14 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     if evaluator.numbers:
         if done:
             print(f"{len(done)} of {len(numbers)} samples are already scored in {folder}")
-        trainer.test(evaluator, verbose=False)
+        try:
+            trainer.test(evaluator, verbose=False)
+        except (KeyboardInterrupt, SystemExit):  # the latter is what Lightning makes of Ctrl-C
+            print(f"\nStopped: the same command with folder={folder} goes on where it was")
+            raise
         trainer.strategy.barrier()
 
     records = journal.read()
-    computed = [*SCORES, *lpips, *networks]
     report = Report(
         about={
             **subject.about,
@@ -109,7 +115,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
             "checkpoint": cfg.checkpoint,
             **provenance("csa_inpaint.evaluate"),
         },
-        groups=groups(records, computed),
+        groups=groups(records, [*each, *networks]),
         gaps=gaps,
         published=subject.published,
     )
@@ -251,16 +257,9 @@ def write_sheets(records: Sequence[Record], folder: Path, score: str, rows: int)
     """Write sheets of the best, median and worst results by one score of the main method.
 
     Only samples whose pictures were saved are shown.
-
-    Raises:
-        ValueError: the score is not one of those that were computed.
     """
     methods = list(records[0].scores)
     main = "composite" if "composite" in methods else methods[0]
-    if score not in records[0].scores[main]:
-        raise ValueError(
-            f"sheet_score={score}: expected one of {', '.join(records[0].scores[main])}"
-        )
     shown = {
         record.name: record
         for record in records

@@ -108,7 +108,7 @@ def unique_names(files: Iterable[str]) -> list[str]:
     """Names of files without their extension; what would be double gets its position's number."""
     names = [PurePosixPath(file).with_suffix("").as_posix() for file in files]
     counts = Counter(names)
-    return [f"{name}_{n}" if counts[name] > 1 else name for n, name in enumerate(names)]
+    return [f"{name}#{n}" if counts[name] > 1 else name for n, name in enumerate(names)]
 
 
 def spread(count: int, wanted: int | None) -> list[int]:

@@ -24,10 +24,10 @@ HEADINGS = {
     "l2": "L2 %",
     "psnr": "PSNR",
     "ssim": "SSIM",
-    "lpips_alex": "LPIPS (alex)",
-    "lpips_vgg": "LPIPS (vgg)",
-    "kid_alex": "KID (alex)",
-    "kid_inception": "KID (Inception)",
+    "lpips_alex": "LPIPS alex",
+    "lpips_vgg": "LPIPS vgg",
+    "kid_alex": "KID alex",
+    "kid_inception": "KID Inception",
 }
 GAP = "–"
 
