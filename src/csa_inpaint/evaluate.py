@@ -148,7 +148,7 @@ def data_config(cfg: DictConfig) -> DictConfig:
         # A whole group replaces, a few keys are merged.
         whole = not isinstance(node, DictConfig) or "_target_" in node
         base[key] = node if whole or key not in base else OmegaConf.merge(base[key], node)
-    if "data" not in base or "_target_" not in base.data or "mask" not in base:
+    if (saved is None and "_target_" not in base.get("data", {})) or "mask" not in base:
         source = (
             "there is no checkpoint"
             if cfg.checkpoint is None

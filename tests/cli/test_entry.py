@@ -491,7 +491,17 @@ def test_import_overwrites_only_when_told_and_names_wrong_keys(imported: dict[st
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "predict", "check_data", "import_released", "make_shards", "replay"],
+    [
+        "train",
+        "evaluate",
+        "compare",
+        "predict",
+        "check_data",
+        "import_released",
+        "make_benchmark",
+        "make_shards",
+        "replay",
+    ],
 )
 def test_help_shows_keys_and_examples(command: str) -> None:
     done = run(command, "--help")
