@@ -1,5 +1,6 @@
 """What the tests of evaluation share: pictures, a checkpoint, and a command's run."""
 
+import base64
 import contextlib
 import importlib
 import io
@@ -16,6 +17,15 @@ from PIL import Image
 
 from csa_inpaint import CSAInpainter
 from csa_inpaint.evaluation.records import Record
+
+# Made with onnx.helper: inputs `picture` (1, 3, h, w) and `hole` (1, 1, h, w), both float,
+# filled = picture · (1 - hole) + 0.75 · hole.
+GREY = (
+    "CAg6/QEKFwoDb25lCgRob2xlEgVrbm93biIDU3ViChsKB3BpY3R1cmUKBWtub3duEgRrZXB0IgNNdWwKGgoEaG9sZQoEZ3J"
+    "leRIHcGFpbnRlZCIDTXVsChwKBGtlcHQKB3BhaW50ZWQSBmZpbGxlZCIDQWRkEgFnKg0QASIEAACAP0IDb25lKg4QASIEAA"
+    "BAP0IEZ3JleVojCgdwaWN0dXJlEhgKFggBEhIKAggBCgIIAwoDEgFoCgMSAXdaIAoEaG9sZRIYChYIARISCgIIAQoCCAEKA"
+    "xIBaAoDEgF3YiIKBmZpbGxlZBIYChYIARISCgIIAQoCCAMKAxIBaAoDEgF3QgQKABAN"
+)
 
 
 class Outcome(NamedTuple):
@@ -94,3 +104,12 @@ def record(number: int, ratio: float = 0.25, **scores: dict[str, float]) -> Reco
 @pytest.fixture
 def make_record() -> Callable[..., Record]:
     return record
+
+
+@pytest.fixture
+def grey_model(tmp_path: Path) -> Path:
+    """A file of the ONNX model that paints holes grey."""
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "grey.onnx"
+    path.write_bytes(base64.b64decode(GREY))
+    return path

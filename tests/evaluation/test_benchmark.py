@@ -77,6 +77,10 @@ def test_manifest_gives_the_same_samples_again(
 def test_benchmark_is_decided_by_its_seed(datamodule: InpaintingDataModule, pictures: Path) -> None:
     assert made(datamodule, pictures) == made(datamodule, pictures)
     assert made(datamodule, pictures).sha256 != made(datamodule, pictures, seed=1).sha256
+    # Masks of one picture in bins that overlap are draws of their own.
+    overlapping = [(0.01, 0.5), (0.01, 0.51)]
+    first, second = entries(datamodule.dataset("val"), pictures, [0], overlapping, 0)
+    assert first.mask != second.mask
 
 
 def test_hash_does_not_depend_on_where_the_pictures_lie(

@@ -9,6 +9,8 @@ import pytest
 
 from csa_inpaint.compare import named
 from csa_inpaint.evaluation.comparison import (
+    Run,
+    Sample,
     bootstrap,
     check_same_samples,
     differences,
@@ -49,6 +51,19 @@ def test_difference_is_paired_by_name(evaluated: Writer) -> None:
     assert (low.holes, low.images, low.difference) == ("(0.1, 0.2]", 2, 1)
     assert (low.low, low.high) == (1, 1)  # both pictures gain as much
     assert (high.holes, high.difference, high.low, high.high) == ("(0.4, 0.5]", 1.5, 0, 3)
+
+
+def test_difference_is_drawn_by_picture() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 40)
+    widths = []
+    for images in (range(40), [n // 8 for n in range(40)]):
+        samples = tuple(Sample(f"{n}", f"{i}.png", "", 0.15) for n, i in enumerate(images))
+        one, other = (Run(Path(), "m", samples, {"psnr": v}) for v in (np.zeros(40), values))
+        (each,) = differences(one, other, ["psnr"], 0.95, 1000, 0)
+        images_as_text = np.array([sample.image for sample in samples])
+        assert (each.low, each.high) == bootstrap(values, images_as_text, 0.95, 1000, 0)
+        widths.append(each.high - each.low)
+    assert widths[0] != widths[1]
 
 
 def test_bin_of_all_samples_is_not_told_twice(evaluated: Writer) -> None:

@@ -140,6 +140,20 @@ def test_every_method_is_in_one_table(
         )
 
 
+def test_onnx_model_is_in_the_table(
+    run: Run, data: list[str], grey_model: Path, tmp_path: Path
+) -> None:
+    onnx = [f"+onnx.grey.path={grey_model}", "+onnx.grey.range=[0,1]"]
+    done = run("evaluate", "checkpoint=null", *onnx, *data, QUIET, f"folder={tmp_path}/out")
+    assert done.status == 0, done.err
+    for name in map(str, range(5)):
+        filled, mask = (
+            np.asarray(Image.open(tmp_path / f"out/images/{kind}/{name}.png"))
+            for kind in ("grey", "mask")
+        )
+        assert (filled[mask > 0] == round(0.75 * 255)).all()
+
+
 def test_hidden_pixels_reach_no_method(pictures: Path, tmp_path: Path) -> None:
     datamodule = InpaintingDataModule(
         ImageFolder(val_root=pictures), CenterMask(), pictures, size=64
@@ -257,7 +271,8 @@ def test_finished_folder_is_not_mixed_with_other_settings(
     assert other.status == 1
     assert "other settings (samples)" in other.err
     assert run("evaluate", *given, "baselines=[telea]").status == 1
-    again = run("evaluate", *given, "baselines=[mean_fill]", "batch_size=2")
+    loading = ["batch_size=2", "data.batch_size=3", "data.pin_memory=true"]
+    again = run("evaluate", *given, "baselines=[mean_fill]", *loading)
     assert again.status == 0, again.err
     assert (tmp_path / "out/scores.csv").read_text() == before
 

@@ -1,6 +1,5 @@
 """Methods from outside: ONNX models, and folders of results."""
 
-import base64
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,15 +12,6 @@ from PIL import Image
 from csa_inpaint.evaluation import others
 from csa_inpaint.evaluation.others import OnnxModel, ResultsFolder
 from csa_inpaint.types import Batch
-
-# Made with onnx.helper: inputs `picture` (1, 3, h, w) and `hole` (1, 1, h, w), both float,
-# filled = picture · (1 - hole) + 0.75 · hole.
-GREY = (
-    "CAg6/QEKFwoDb25lCgRob2xlEgVrbm93biIDU3ViChsKB3BpY3R1cmUKBWtub3duEgRrZXB0IgNNdWwKGgoEaG9sZQoEZ3J"
-    "leRIHcGFpbnRlZCIDTXVsChwKBGtlcHQKB3BhaW50ZWQSBmZpbGxlZCIDQWRkEgFnKg0QASIEAACAP0IDb25lKg4QASIEAA"
-    "BAP0IEZ3JleVojCgdwaWN0dXJlEhgKFggBEhIKAggBCgIIAwoDEgFoCgMSAXdaIAoEaG9sZRIYChYIARISCgIIAQoCCAEKA"
-    "xIBaAoDEgF3YiIKBmZpbGxlZBIYChYIARISCgIIAQoCCAMKAxIBaAoDEgF3QgQKABAN"
-)
 
 
 @pytest.fixture
@@ -62,13 +52,11 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Any:
     return use
 
 
-def test_onnx_file_is_run_with_its_own_range(tmp_path: Path, batch: Batch) -> None:
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "grey.onnx").write_bytes(base64.b64decode(GREY))
-    filled = OnnxModel(tmp_path / "grey.onnx", range=[0, 1])(batch)
+def test_onnx_file_is_run_with_its_own_range(grey_model: Path, batch: Batch) -> None:
+    filled = OnnxModel(grey_model, range=[0, 1])(batch)
     expected = torch.where(batch.mask > 0, 0.5, batch.image)  # 0.75 of [0, 1]
     torch.testing.assert_close(filled, expected)
-    outside = OnnxModel(tmp_path / "grey.onnx", range=[0, 255])(batch)
+    outside = OnnxModel(grey_model, range=[0, 255])(batch)
     assert outside[0, 0, 2, 1] == pytest.approx(2 * 0.75 / 255 - 1)
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from torchvision.models import alexnet
+from torchvision.models import alexnet, inception_v3
 
 from csa_inpaint.evaluation.perceptual import (
     LPIPS,
+    Inception,
     hole_crop,
     kernel_distance,
     load_judges,
@@ -79,6 +80,34 @@ def test_lpips_is_zero_of_equal_pictures_and_per_picture(backbone: Path) -> None
     assert both.shape == (2,)
     assert both[1] == 0
     assert both[0] == pytest.approx(lpips(prediction, truth).item(), rel=1e-5)
+
+
+def test_predictions_out_of_range_are_clipped(backbone: Path) -> None:
+    lpips = LPIPS("alex", backbone)
+    prediction, truth = pair()
+    assert lpips(5 * prediction, truth) == lpips((5 * prediction).clamp(-1, 1), truth)
+    embedded = (lpips.embed(image) for image in (5 * prediction, (5 * prediction).clamp(-1, 1)))
+    assert torch.equal(*embedded)
+
+
+@pytest.mark.slow
+def test_inception_reads_its_file(tmp_path: Path) -> None:
+    pytest.importorskip("torch_fidelity")
+    torch.manual_seed(0)
+    network = inception_v3(init_weights=False, aux_logits=False)
+    torch.save(network.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth is no Inception-v3 of torch-fidelity"):
+        Inception(tmp_path / "other.pth")
+    network.fc = torch.nn.Linear(2048, 1008)  # as many classes as the network of 2015 has
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    weights = {**NO_WEIGHTS, "inception": str(tmp_path / "inception.pth")}
+    _, networks, gaps = load_judges(weights, (64, 64))
+    assert "kid_inception" not in gaps
+    prediction, truth = pair()
+    features = networks["kid_inception"].embed(torch.cat([prediction, truth, truth]))
+    assert features.shape == (3, 2048)
+    assert torch.equal(features[1], features[2])
+    assert not torch.equal(features[0], features[1])
 
 
 @pytest.mark.shared

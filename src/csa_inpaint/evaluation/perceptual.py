@@ -119,7 +119,8 @@ class Inception(nn.Module):
             raise ModuleNotFoundError(
                 "KID by Inception needs torch-fidelity: pip install 'csa-inpaint[kid]'"
             )
-        read_tensors(Path(weights))  # tells what is wrong with a file
+        # torch-fidelity would run what a pickle says; this refuses all but tensors.
+        read_tensors(Path(weights))
         try:
             self.network = NoTrainInceptionV3(
                 "inception-v3-compat", [_INCEPTION_FEATURES], str(weights)
