@@ -117,7 +117,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
         },
         groups=groups(records, [*each, *networks]),
         gaps=gaps,
-        published=subject.published,
+        # A part of the pictures is another protocol.
+        published=subject.published if len(numbers) == len(source.names) else None,
     )
     if trainer.is_global_zero:
         write(report, records, folder)

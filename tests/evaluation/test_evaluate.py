@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,20 @@ def largest_difference(one: Path, other: Path) -> float:
 # --- which samples ------------------------------------------------------------------------------
 
 
-def test_celeba_is_scored_on_its_test_split(run: Run, tmp_path: Path) -> None:
-    root, folder = tmp_path / "celeba", tmp_path / "out"
+def celeba(root: Path, splits: Sequence[int]) -> Path:
+    """A CelebA in miniature: an image of each given split, by its number in the partition."""
     (root / "img_align_celeba").mkdir(parents=True)
-    lines = []
-    for number, split in enumerate([0, 1, 2, 2, 1, 2], start=1):
-        name = f"{number:06d}.jpg"
-        Image.new("RGB", (178, 218), (number * 30, 90, 160)).save(root / "img_align_celeba" / name)
-        lines.append(f"{name} {split}")
-    (root / "list_eval_partition.txt").write_text("\n".join(lines) + "\n")
+    names = [f"{number:06d}.jpg" for number in range(1, len(splits) + 1)]
+    for shade, name in enumerate(names):
+        image = Image.new("RGB", (178, 218), (30 + shade % 200, 90, 160))
+        image.save(root / "img_align_celeba" / name)
+    lines = [f"{name} {split}\n" for name, split in zip(names, splits, strict=True)]
+    (root / "list_eval_partition.txt").write_text("".join(lines))
+    return root
+
+
+def test_celeba_is_scored_on_its_test_split(run: Run, tmp_path: Path) -> None:
+    root, folder = celeba(tmp_path / "celeba", [0, 1, 2, 2, 1, 2]), tmp_path / "out"
     data = ["+data=celeba", f"data.root={root}", "data.size=64", "data.num_workers=0"]
     given = ["checkpoint=null", "baselines=[mean_fill]", *data, "+mask=center", QUIET]
     done = run("evaluate", *given, f"folder={folder}")
@@ -75,6 +80,27 @@ def test_celeba_is_scored_on_its_test_split(run: Run, tmp_path: Path) -> None:
     assert "CelebA" in title
     assert "test split: 3 samples of 64x64, masks: CenterMask(size=0.5)" in title
     assert "test split: 3 samples" in " ".join(done.out.split())
+
+
+@pytest.mark.slow
+def test_published_figures_stand_beside_the_whole_benchmark(run: Run, tmp_path: Path) -> None:
+    root = celeba(tmp_path / "celeba", [2] * 503)
+    made = run(
+        "make_benchmark", "protocol=celeba_center", f"data.root={root}", f"output_root={tmp_path}"
+    )
+    assert made.status == 0, made.err
+    manifest = json.loads((tmp_path / "benchmarks/celeba_center.json").read_text())
+    assert (len(manifest["entries"]), manifest["size"]) == (500, [256, 256])
+    given = ["checkpoint=null", "baselines=[mean_fill]", "benchmark=celeba_center", QUIET, CPU]
+    given += [f"output_root={tmp_path}", "save_images=1", "batch_size=50"]
+    part = run("evaluate", *given, f"folder={tmp_path}/part", "limit_images=2")
+    assert part.status == 0, part.err
+    assert "CSA, published" not in (tmp_path / "part/scores.md").read_text()
+    whole = run("evaluate", *given, f"folder={tmp_path}/whole")
+    assert whole.status == 0, whole.err
+    text = (tmp_path / "whole/scores.md").read_text()
+    assert "| all | CSA, published | 1.830 | 0.270 | 26.54 | 0.931 |" in text
+    assert "| all | mean_fill, here |" in text
 
 
 def test_scores_are_those_of_each_picture_with_its_mask(
