@@ -18,9 +18,8 @@ from csa_inpaint.evaluation.comparison import (
     in_order_of,
     read_run,
 )
-from csa_inpaint.evaluation.evaluator import MASK, PICTURES
 from csa_inpaint.evaluation.records import TRUTH
-from csa_inpaint.evaluation.sheets import Row, choose, load, masked, sheet
+from csa_inpaint.evaluation.sheets import choose, picture_file, row, sheet
 from csa_inpaint.evaluation.tables import GAP, heading, number, rows_as_markdown
 
 
@@ -119,31 +118,27 @@ def write_sheet(runs: dict[str, Run], path: Path, score: str, rows: int) -> None
     shown = {
         sample.name: float(value)
         for sample, value in zip(reference.samples, change, strict=True)
-        if all(_picture(each, each.method, sample.name).is_file() for each in runs.values())
+        if all(path.is_file() for path in _results(runs, sample.name))
     }
     if not shown:
         print("No sheet: no sample has its pictures in all runs (save_images of the evaluations)")
         return
-    each = max(1, rows // 3)
-    chosen = choose(shown, each)
+    chosen = choose(shown, max(1, rows // 3))
     names = dict.fromkeys([*chosen["highest"], *chosen["median"], *chosen["lowest"][::-1]])
-    lines = []
-    for name in names:
-        truth, mask, *results = (
-            load(_picture(each_run, method, name))
-            for each_run, method in (
-                (reference, TRUTH),
-                (reference, MASK),
-                *((each_run, each_run.method) for each_run in runs.values()),
-            )
+    lines = [
+        row(
+            f"{name}: {score} {_signed(score, shown[name])} from {titles[0]} to {titles[-1]}",
+            reference.folder,
+            name,
+            _results(runs, name),
         )
-        caption = f"{name}: {score} {_signed(score, shown[name])} from {titles[0]} to {titles[-1]}"
-        lines.append(Row(caption, [masked(truth, mask), *results, truth]))
+        for name in names
+    ]
     sheet(["masked", *titles, TRUTH], lines).save(path)
 
 
-def _picture(run: Run, method: str, name: str) -> Path:
-    return run.folder / PICTURES / method / f"{name}.png"
+def _results(runs: dict[str, Run], name: str) -> list[Path]:
+    return [picture_file(run.folder, run.method, name) for run in runs.values()]
 
 
 def named(arguments: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """Score methods: ``python -m csa_inpaint.evaluate checkpoint=PATH``; ``--help`` tells more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +19,13 @@ from csa_inpaint.evaluation.benchmark import (
     in_words,
     read_benchmark,
 )
-from csa_inpaint.evaluation.evaluator import MASK, MODEL_METHODS, PICTURES, Evaluator, Filling
-from csa_inpaint.evaluation.metrics import HIGHER_IS_BETTER, SCORES
+from csa_inpaint.evaluation.evaluator import MODEL_METHODS, Evaluator, Filling
+from csa_inpaint.evaluation.metrics import SCORES
 from csa_inpaint.evaluation.others import OnnxModel, ResultsFolder
 from csa_inpaint.evaluation.perceptual import load_judges
-from csa_inpaint.evaluation.records import TRUTH, Journal, Record
+from csa_inpaint.evaluation.records import TRUTH, Journal
 from csa_inpaint.evaluation.samples import Source, SplitSource, spread
-from csa_inpaint.evaluation.sheets import Row, choose, load, masked, sheet
+from csa_inpaint.evaluation.sheets import MASK, write_sheets
 from csa_inpaint.evaluation.tables import Report, Scores, groups, terminal_table, write
 from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.weights.files import read_checkpoint
@@ -66,19 +66,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     numbers = spread(len(source.names), cfg.limit_images)
     lpips, networks, gaps = load_judges(cfg.weights, source.size)
     others = _others(cfg, [source.names[number] for number in numbers])
-    if cfg.checkpoint is None and not others:
-        raise ValueError(
-            "there is no method to score: give checkpoint=PATH, baselines=[telea], +onnx.NAME.path="
-            "FILE or +results.NAME=FOLDER"
-        )
-    each = [*SCORES, *lpips]
-    if cfg.sheet_score not in each:
-        raise ValueError(f"sheet_score={cfg.sheet_score}: expected one of {', '.join(each)}")
-    if str(cfg.trainer.precision) not in ("32-true", "32", "bf16-mixed", "16-mixed"):
-        raise ValueError(
-            f"trainer.precision={cfg.trainer.precision}: expected 32-true, bf16-mixed or 16-mixed, "
-            "which leave the networks that judge in float32"
-        )
+    per_picture = [*SCORES, *lpips]
+    _check(cfg, others, per_picture)
     model = None if cfg.checkpoint is None else load_trained(cfg.checkpoint)
     journal = Journal(folder)
     journal.begin(_identity(cfg, subject))
@@ -93,12 +82,12 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
         lpips=lpips,
         networks=networks,
         journal=journal,
-        pictures=folder / PICTURES,
+        folder=folder,
         batch_size=cfg.batch_size or subject.batch_size,
         num_workers=subject.num_workers if cfg.num_workers is None else cfg.num_workers,
     )
     if evaluator.numbers:
-        if done:
+        if done and trainer.is_global_zero:
             print(f"{len(done)} of {len(numbers)} samples are already scored in {folder}")
         try:
             trainer.test(evaluator, verbose=False)
@@ -115,7 +104,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
             "checkpoint": cfg.checkpoint,
             **provenance("csa_inpaint.evaluate"),
         },
-        groups=groups(records, [*each, *networks]),
+        groups=groups(records, [*per_picture, *networks]),
         gaps=gaps,
         # A part of the pictures is another protocol.
         published=subject.published if len(numbers) == len(source.names) else None,
@@ -128,6 +117,29 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
             print(f"{score} is not computed: {reason}")
         print(f"Scores of each bin of hole ratios, of each picture, and sheets: {folder}")
     return report.overall
+
+
+def _check(cfg: DictConfig, others: Mapping[str, Filling], scores: Sequence[str]) -> None:
+    """Refuse what would fail only after the pictures are scored.
+
+    Raises:
+        ValueError: there is nothing to score, or a setting is out of range.
+    """
+    if cfg.checkpoint is None and not others:
+        raise ValueError(
+            "there is no method to score: give checkpoint=PATH, baselines=[telea], +onnx.NAME.path="
+            "FILE or +results.NAME=FOLDER"
+        )
+    if cfg.sheet_score not in scores:
+        raise ValueError(f"sheet_score={cfg.sheet_score}: expected one of {', '.join(scores)}")
+    for key in ("limit_images", "save_images", "images"):
+        if cfg[key] is not None and cfg[key] < 1:
+            raise ValueError(f"{key}={cfg[key]}: expected 1 or more")
+    if str(cfg.trainer.precision) not in ("32-true", "32", "bf16-mixed", "16-mixed"):
+        raise ValueError(
+            f"trainer.precision={cfg.trainer.precision}: expected 32-true, bf16-mixed or 16-mixed, "
+            "which leave the networks that judge in float32"
+        )
 
 
 def load_trained(checkpoint: str) -> CSAInpainter:
@@ -150,12 +162,10 @@ def data_config(cfg: DictConfig) -> DictConfig:
         whole = not isinstance(node, DictConfig) or "_target_" in node
         base[key] = node if whole or key not in base else OmegaConf.merge(base[key], node)
     if (saved is None and "_target_" not in base.get("data", {})) or "mask" not in base:
-        source = (
-            "there is no checkpoint"
-            if cfg.checkpoint is None
-            else (f"{cfg.checkpoint} does not say what data it was trained on")
-        )
-        raise ValueError(f"{source}: name data and masks with +data=… +mask=…, or a benchmark=…")
+        reason = f"{cfg.checkpoint} does not say what data it was trained on"
+        if cfg.checkpoint is None:
+            reason = "there is no checkpoint to take the data from"
+        raise ValueError(f"{reason}: name data and masks with +data=… +mask=…, or a benchmark=…")
     data: DictConfig = base.data
     return data
 
@@ -252,41 +262,6 @@ def _identity(cfg: DictConfig, subject: Subject) -> dict[str, Any]:
         **{key: plain[key] for key in keys},
         "precision": str(cfg.trainer.precision),
     }
-
-
-def write_sheets(records: Sequence[Record], folder: Path, score: str, rows: int) -> None:
-    """Write sheets of the best, median and worst results by one score of the main method.
-
-    Only samples whose pictures were saved are shown.
-    """
-    methods = list(records[0].scores)
-    main = "composite" if "composite" in methods else methods[0]
-    shown = {
-        record.name: record
-        for record in records
-        if (folder / PICTURES / TRUTH / f"{record.name}.png").is_file()
-    }
-    chosen = choose({name: one.scores[main][score] for name, one in shown.items()}, rows)
-    best, worst = ("highest", "lowest") if _rises(score) else ("lowest", "highest")
-    for title, names in (("best", best), ("median", "median"), ("worst", worst)):
-        lines = [_row(shown[name], methods, folder / PICTURES, score) for name in chosen[names]]
-        picture = sheet(["masked", *methods, TRUTH], lines)
-        picture.save(folder / f"sheet_{title}.png")
-
-
-def _rises(score: str) -> bool:
-    return score.removeprefix("hole_") in HIGHER_IS_BETTER
-
-
-def _row(record: Record, methods: Sequence[str], pictures: Path, score: str) -> Row:
-    truth, mask, *results = (
-        load(pictures / method / f"{record.name}.png") for method in (TRUTH, MASK, *methods)
-    )
-    values = ", ".join(f"{name} {record.scores[name][score]:.3g}" for name in methods)
-    return Row(
-        f"{record.name}: hole {record.hole_ratio:.0%}; {score}: {values}",
-        [masked(truth, mask), *results, truth],
-    )
 
 
 @command("evaluate")

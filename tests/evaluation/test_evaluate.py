@@ -388,6 +388,7 @@ def test_comparison_needs_two_runs(run: Run, tmp_path: Path) -> None:
         ),
         (["+results.truth=PICTURES"], "two methods are called truth"),
         (["baselines=[mean_fill]", "sheet_score=beauty"], "sheet_score=beauty: expected one of l1"),
+        (["baselines=[mean_fill]", "limit_images=0"], "limit_images=0: expected 1 or more"),
         (["baselines=[mean_fill]", "trainer.precision=bf16-true"], "trainer.precision=bf16-true"),
         (
             ["baselines=[mean_fill]", "weights.lpips_alex.backbone=absent.pth"],

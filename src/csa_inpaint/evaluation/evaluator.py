@@ -15,10 +15,9 @@ from csa_inpaint.evaluation.metrics import image_scores
 from csa_inpaint.evaluation.perceptual import LPIPS, FeatureNetwork, hole_crop
 from csa_inpaint.evaluation.records import TRUTH, Journal, Record, encode
 from csa_inpaint.evaluation.samples import Numbered, NumberedSamples, Source, join
+from csa_inpaint.evaluation.sheets import MASK, picture_file
 from csa_inpaint.types import Batch, Inpainting
 
-MASK = "mask"  # stands among the methods where pictures of the masks are kept
-PICTURES = "images"  # folder of the results in that of an evaluation, a folder for each method
 MODEL_METHODS = ("rough", "refined", "composite")
 Filling = Callable[[Batch], Tensor]
 """Fills holes: takes pictures whose holes are grey and masks; `path` holds the samples' names."""
@@ -28,7 +27,7 @@ class Evaluator(pl.LightningModule):
     """Score the fillings of a model and of others on numbered samples.
 
     Every method gets the pictures with their holes painted grey: what lies under a mask cannot
-    reach it. Scores of each sample go to the journal, results to ``pictures``.
+    reach it. Scores of each sample go to the journal, results to ``images/METHOD/NAME.png``.
 
     Args:
         model: returns an ``Inpainting``; None for none.
@@ -39,7 +38,7 @@ class Evaluator(pl.LightningModule):
         lpips: by score.
         networks: whose features of the holes' crops are kept for KID, by score.
         journal: gets the records.
-        pictures: folder that gets ``METHOD/NAME.png``.
+        folder: of the evaluation, which gets the pictures.
         batch_size: samples at a time.
         num_workers: processes that load data.
     """
@@ -54,7 +53,7 @@ class Evaluator(pl.LightningModule):
         lpips: Mapping[str, LPIPS],
         networks: Mapping[str, FeatureNetwork],
         journal: Journal,
-        pictures: Path,
+        folder: Path,
         batch_size: int,
         num_workers: int,
     ) -> None:
@@ -66,12 +65,9 @@ class Evaluator(pl.LightningModule):
         self.pictured = frozenset(pictured)
         self.lpips = nn.ModuleDict(lpips)
         self.networks = dict(networks)
-        # Registered beside, so that they move to the device.
-        self.feature_networks = nn.ModuleList(
-            network for network in networks.values() if isinstance(network, nn.Module)
-        )
+        self.registered = nn.ModuleDict(networks)  # so that they move to the device
         self.journal = journal
-        self.pictures = pictures
+        self.folder = folder
         self.batch_size = batch_size
         self.num_workers = num_workers
         # One process of several may have nothing left to do.
@@ -145,7 +141,7 @@ class Evaluator(pl.LightningModule):
 
     def _write_pictures(self, name: str, images: Mapping[str, Tensor]) -> None:
         for method, image in images.items():
-            path = self.pictures / method / f"{name}.png"
+            path = picture_file(self.folder, method, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             save_image((image.float().clamp(-1, 1) + 1) / 2, path)
 

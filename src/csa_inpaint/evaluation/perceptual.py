@@ -7,7 +7,7 @@ of the tables.
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,6 @@ _INCEPTION_FEATURES = "2048"
 
 class IncompleteNetworkError(ValueError):
     """A weight file is one of the network that is needed, but it ends before the last layer."""
-
-
-class FeatureNetwork(Protocol):
-    """Whatever turns pictures into one vector each."""
-
-    def embed(self, image: Tensor) -> Tensor:
-        """Features of pictures.
-
-        Shape: (B, 3, H, W) in [-1, 1] → (B, D)
-        """
 
 
 class LPIPS(nn.Module):
@@ -140,6 +130,10 @@ class Inception(nn.Module):
         pixels = ((image.float().clamp(-1, 1) + 1) * 127.5).round().byte()
         features: Tensor = self.network(pixels)
         return features.reshape(len(image), -1)
+
+
+FeatureNetwork = LPIPS | Inception
+"""What turns pictures into one vector each, by ``embed``."""
 
 
 def load_judges(
