@@ -22,7 +22,7 @@ SMALL = ("model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.glob("*/**/[!_]*.yaml")
-    if path.parent.name != "experiment"
+    if path.parent.name not in ("experiment", "protocol")  # the latter is of make_benchmark
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep

@@ -153,7 +153,7 @@ def test_sweep_says_what_could_not_be_evaluated(tmp_path: Path) -> None:
 
 
 def test_sweep_evaluates_as_it_is_told(tmp_path: Path) -> None:
-    told = 'hydra.callbacks.table.evaluate=["+mask=rectangle","trainer.limit_val_batches=2"]'
+    told = 'hydra.callbacks.table.evaluate=["+mask=rectangle","limit_images=4"]'
     _, (plain,) = sweep(tmp_path / "plain", "adversary=[]")
     _, (other,) = sweep(tmp_path / "other", "adversary=[]", told)
     assert plain["hole_l1"] != other["hole_l1"]

@@ -423,9 +423,7 @@ def test_imported_checkpoint_is_evaluated_and_fills_holes(
     imported: dict[str, Path], tmp_path: Path, hole: Path
 ) -> None:
     given = f"checkpoint={imported['output']}"
-    done = run(
-        "evaluate", given, "images=1", "trainer.limit_val_batches=1", f"output_root={tmp_path}"
-    )
+    done = run("evaluate", given, "images=1", "limit_images=1", f"output_root={tmp_path}")
     assert done.status == 0, done.err
     with Image.open(next(newest_run(tmp_path, "evaluate").glob("*.png"))) as grid:
         assert grid.width > 5 * 256
@@ -493,7 +491,17 @@ def test_import_overwrites_only_when_told_and_names_wrong_keys(imported: dict[st
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "evaluate", "predict", "check_data", "import_released", "make_shards", "replay"],
+    [
+        "train",
+        "evaluate",
+        "compare",
+        "predict",
+        "check_data",
+        "import_released",
+        "make_benchmark",
+        "make_shards",
+        "replay",
+    ],
 )
 def test_help_shows_keys_and_examples(command: str) -> None:
     done = run(command, "--help")

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from csa_inpaint.types import Batch
+
 Baseline = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -33,6 +35,34 @@ def navier_stokes(image: Tensor, mask: Tensor) -> Tensor:
     return _opencv(image, mask, "INPAINT_NS")
 
 
+def biharmonic(image: Tensor, mask: Tensor) -> Tensor:
+    """Biharmonic inpainting (Damelin and Hoang, 2018) by scikit-image; shapes as ``mean_fill``.
+
+    Each connected hole is filled by itself.
+
+    Raises:
+        ModuleNotFoundError: scikit-image is not installed.
+    """
+    try:
+        from skimage.restoration import inpaint_biharmonic
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "the baseline biharmonic needs scikit-image: pip install 'csa-inpaint[baselines]'"
+        ) from error
+    filled = [
+        torch.from_numpy(
+            inpaint_biharmonic(
+                one.permute(1, 2, 0).double().numpy(),
+                hole[0].bool().numpy(),
+                split_into_regions=True,
+                channel_axis=-1,
+            )
+        ).permute(2, 0, 1)
+        for one, hole in zip(image.cpu(), mask.cpu(), strict=True)
+    ]
+    return torch.where(mask > 0.5, torch.stack(filled).to(image).clamp(-1, 1), image)
+
+
 def _opencv(image: Tensor, mask: Tensor, method: str) -> Tensor:
     try:
         import cv2
@@ -53,4 +83,17 @@ BASELINES: dict[str, Baseline] = {
     "mean_fill": mean_fill,
     "telea": telea,
     "navier_stokes": navier_stokes,
+    "biharmonic": biharmonic,
 }
+
+
+def baseline(name: str) -> Callable[[Batch], Tensor]:
+    """One of ``BASELINES`` as a function of a batch.
+
+    Raises:
+        ValueError: there is no such baseline.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name}: there are {', '.join(BASELINES)}")
+    fill = BASELINES[name]
+    return lambda batch: fill(batch.image, batch.mask)
