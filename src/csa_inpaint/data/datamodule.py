@@ -116,6 +116,8 @@ class InpaintingDataModule(LightningDataModule):
         self.on_bad_file = on_bad_file
         self.bad_files: dict[str, str] = {}
         """Path of each training image that was passed over, and why."""
+        self.bad_masks: dict[str, str] = {}
+        """Path of each mask file that was passed over, and why."""
         self._datasets: dict[Split, InpaintingDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -177,15 +179,19 @@ class InpaintingDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """List the files that were passed over."""
-        if self.bad_files:
-            listing = "\n".join(f"  {reason}" for reason in self.bad_files.values())
-            _log.warning("%d training images were passed over:\n%s", len(self.bad_files), listing)
+        for what, bad in (("training images", self.bad_files), ("mask files", self.bad_masks)):
+            if bad:
+                listing = "\n".join(f"  {reason}" for reason in bad.values())
+                _log.warning("%d %s were passed over:\n%s", len(bad), what, listing)
 
     def _report(self, bad: BadFile) -> None:
-        if bad.path in self.bad_files:
+        listed = self.bad_masks if bad.kind == "mask" else self.bad_files
+        if bad.path in listed:
             return
-        self.bad_files[bad.path] = bad.reason
+        listed[bad.path] = bad.reason
         _log.warning("passed over (data.on_bad_file=skip): %s", bad.reason)
+        if bad.kind == "mask":
+            return
         count, total = len(self.bad_files), len(self.dataset("train").files)
         if count > MOST_BAD * total:
             raise ValueError(
@@ -195,10 +201,15 @@ class InpaintingDataModule(LightningDataModule):
 
     def _dataset(self, split: Split) -> InpaintingDataset:
         train = split == "train"
+        files, mask = self.layout.files(self.root, split), self.mask if train else self.val_mask
+        for bad in mask.prepare(files, self.size):
+            if self.on_bad_file == "error":
+                raise bad
+            self._report(BadFile(bad.path, str(bad), "mask"))
         return InpaintingDataset(
-            self.layout.files(self.root, split),
+            files,
             self.train_transform if train else self.val_transform,
-            self.mask if train else self.val_mask,
+            mask,
             self.size,
             self.seed if train else self.val_seed,
             self.repeats if train else 1,
