@@ -28,7 +28,7 @@ def cache_file(kind: str, key: bytes) -> Path:
 
 
 def load_arrays(cache: Path) -> Arrays | None:
-    """What was remembered; None where nothing was, or where the file is unreadable."""
+    """What was remembered; None where nothing was, or where the file is unreadable (logged)."""
     try:
         with np.load(cache) as arrays:
             return dict(arrays)
@@ -46,7 +46,7 @@ def save_arrays(cache: Path, **arrays: npt.NDArray[Any]) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]
         part.replace(cache)
     except OSError as error:
         part.unlink(missing_ok=True)

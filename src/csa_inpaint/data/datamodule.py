@@ -63,7 +63,9 @@ class InpaintingDataModule(LightningDataModule):
         test_split: the split that `trainer.test` uses: "test" where the dataset has one.
         on_bad_file: what to do with a training image that is missing, unreadable or too small:
             "error" stops, "skip" takes another image, logs the file and lists all at the end, and
-            stops when they are more than 1 % of the images. Validation and test always stop.
+            stops when they are more than 1 % of the images. Validation and test always stop. A
+            mask file that cannot be used is treated alike, in validation and test too: another mask
+            is drawn.
 
     Raises:
         ValueError: a setting is out of range; in `setup`: the layout does not fit `root`.
@@ -121,14 +123,14 @@ class InpaintingDataModule(LightningDataModule):
         self._datasets: dict[Split, InpaintingDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs (all but test's when None)."""
+        """List the files and prepare the masks of the splits that `stage` needs (all but test's
+        when None)."""
         needed: dict[str | None, tuple[Split, ...]] = {
             "validate": ("val",),
             "test": (self.test_split,),
         }
         for split in needed.get(stage, ("train", "val")):
-            if split not in self._datasets:
-                self._datasets[split] = self._dataset(split)
+            self._prepared(split)
 
     def dataset(self, split: Split) -> InpaintingDataset:
         """The samples of a split, listed on first use."""
@@ -142,7 +144,7 @@ class InpaintingDataModule(LightningDataModule):
         Raises:
             ValueError: the images of one epoch do not fill one batch.
         """
-        dataset = self.dataset("train")
+        dataset = self._prepared("train")
         rank, world_size = self._rank()
         sampler = TrainSampler(len(dataset.files), self.repeats, self.seed, rank, world_size)
         if len(sampler) < self.batch_size:
@@ -199,26 +201,31 @@ class InpaintingDataModule(LightningDataModule):
                 f"being: {bad.reason}. python -m csa_inpaint.check_data lists them all"
             )
 
-    def _dataset(self, split: Split) -> InpaintingDataset:
-        train = split == "train"
-        files, mask = self.layout.files(self.root, split), self.mask if train else self.val_mask
-        for bad in mask.prepare(files, self.size):
+    def _prepared(self, split: Split) -> InpaintingDataset:
+        """The samples of a split, their masks prepared before processes are started that load."""
+        dataset = self.dataset(split)
+        for bad in dataset.mask.prepare(dataset.files, self.size):
             if self.on_bad_file == "error":
                 raise bad
             self._report(BadFile(bad.path, str(bad), "mask"))
+        return dataset
+
+    def _dataset(self, split: Split) -> InpaintingDataset:
+        train = split == "train"
         return InpaintingDataset(
-            files,
+            self.layout.files(self.root, split),
             self.train_transform if train else self.val_transform,
-            mask,
+            self.mask if train else self.val_mask,
             self.size,
             self.seed if train else self.val_seed,
             self.repeats if train else 1,
             self.upscale_small,
             skip_bad_files=train and self.on_bad_file == "skip",
+            skip_bad_masks=self.on_bad_file == "skip",
         )
 
     def _evaluation_loader(self, split: Split) -> BatchLoader:
-        dataset = self.dataset(split)
+        dataset = self._prepared(split)
         return BatchLoader(
             dataset,
             self._report,

@@ -74,6 +74,8 @@ class InpaintingDataset(Dataset[Sample]):
         upscale_small: enlarge pictures that are smaller than the crop instead of refusing them.
         skip_bad_files: put another file, chosen at random, in the place of one that is missing,
             unreadable or too small; the sample says so.
+        skip_bad_masks: draw another mask in the place of one whose file cannot be used; the sample
+            says so.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class InpaintingDataset(Dataset[Sample]):
         repeats: int = 1,
         upscale_small: bool = False,
         skip_bad_files: bool = False,
+        skip_bad_masks: bool = False,
     ) -> None:
         self.files = files
         self.transform = transform
@@ -95,6 +98,7 @@ class InpaintingDataset(Dataset[Sample]):
         self.repeats = repeats
         self.upscale_small = upscale_small
         self.skip_bad_files = skip_bad_files
+        self.skip_bad_masks = skip_bad_masks
 
     def __len__(self) -> int:
         return len(self.files) * self.repeats
@@ -117,6 +121,8 @@ class InpaintingDataset(Dataset[Sample]):
                 image, shown = self._image(index, view_rng)
                 mask = self._mask(shown, seed, skipped)
                 break
+            except BadMaskError:
+                raise  # another image would not help
             except (BadImageError, FileNotFoundError) as error:
                 if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
                     raise
@@ -131,7 +137,7 @@ class InpaintingDataset(Dataset[Sample]):
             try:
                 return self.mask.for_image(shown, rng)
             except BadMaskError as error:
-                if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
+                if not self.skip_bad_masks or len(skipped) >= _MAX_SKIPS:
                     raise
                 skipped.append(BadFile(error.path, str(error), "mask"))
                 rng = np.random.default_rng([*seed, 3, len(skipped)])

@@ -12,6 +12,9 @@ from csa_inpaint.data.masks.generator import MAX_DRAWS, Mask, MaskGenerator, Rat
 # After so many steps a hole's size is right to a few pixels; more steps only cost time.
 _STEPS = 8
 
+# A hole is near enough to the share that was drawn for it within this share of the picture.
+_NEAR = 0.01
+
 
 class HoleSize(NamedTuple):
     """How many pixels a hole may have, and how many it has if possible."""
@@ -44,9 +47,12 @@ class MadeToMeasure(MaskGenerator):
             (height, width), True in the hole
 
         Raises:
-            ValueError: no draw allows a hole of this size.
             BadMaskError: a mask file cannot be used; another call may take another file.
         """
+
+    def largest(self, height: int, width: int) -> int:
+        """Pixels of the largest hole: all but one, where the settings do not limit it."""
+        return height * width - 1
 
     def of_ratio(self, ratio: Ratio) -> MaskGenerator:
         """Masks of this kind whose shapes are scaled or repeated until they cover the share."""
@@ -67,16 +73,30 @@ class _Measured(MaskGenerator):
 
     def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
         lowest, highest = hole_limits(self.ratio, height, width)
+        largest = self.kind.largest(height, width)
+        if largest < lowest:
+            raise ValueError(
+                f"{self._named()} has no hole of more than {largest / (height * width):.4g} of a "
+                f"{height}x{width} picture: choose a smaller data.hole_ratio than "
+                f"{list(self.ratio)}, or change the mask's own settings"
+            )
+        highest = min(highest, largest)
+        near = math.ceil(_NEAR * height * width)
         for _ in range(MAX_DRAWS):
-            hole = HoleSize(lowest, highest, int(rng.integers(lowest, highest + 1)))
+            target = int(rng.integers(lowest, highest + 1))
+            hole = HoleSize(max(lowest, target - near), min(highest, target + near), target)
             mask = self.kind.of_size(hole, height, width, rng)
             if mask is not None:
                 return mask
         raise ValueError(
-            f"{type(self.kind).__name__} with the settings {vars(self.kind)} has no hole of "
-            f"{lowest} to {highest} pixels, which are {self.ratio[0]:g} to {self.ratio[1]:g} of a "
-            f"{height}x{width} picture: widen data.hole_ratio or change the mask's own settings"
+            f"{self._named()} has no hole of {lowest} to {highest} pixels, which are "
+            f"{self.ratio[0]:g} to {self.ratio[1]:g} of a {height}x{width} picture: widen "
+            "data.hole_ratio or change the mask's own settings"
         )
+
+    def _named(self) -> str:
+        settings = {k: v for k, v in vars(self.kind).items() if not k.startswith("_")}
+        return f"{type(self.kind).__name__} with the settings {settings}"
 
 
 class Scaled(NamedTuple):
