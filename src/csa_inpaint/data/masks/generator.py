@@ -111,6 +111,16 @@ class MaskGenerator(ABC):
         return []
 
 
+def described(generator: object) -> str:
+    """The kind of a generator with its settings, for messages."""
+    settings = {
+        name: str(value.root) if isinstance(value, FileList) else value
+        for name, value in vars(generator).items()
+        if not name.startswith("_")
+    }
+    return f"{type(generator).__name__} with the settings {settings}"
+
+
 def draw_until_partial(draw: Callable[[], Mask], generator: object) -> Mask:
     """Call `draw` until its mask has a hole and a known pixel.
 
@@ -122,7 +132,6 @@ def draw_until_partial(draw: Callable[[], Mask], generator: object) -> Mask:
         if mask.any() and not mask.all():
             return mask
     raise ValueError(
-        f"{type(generator).__name__} drew {MAX_DRAWS} masks in a row that are empty or cover "
-        f"everything: its settings {vars(generator)} do not suit pictures of "
-        f"{mask.shape[0]}x{mask.shape[1]} pixels"
+        f"{described(generator)} drew {MAX_DRAWS} masks in a row that are empty or cover "
+        f"everything: its settings do not suit pictures of {mask.shape[0]}x{mask.shape[1]} pixels"
     )

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from csa_inpaint.data.images import naming, open_image
 from csa_inpaint.data.masks.files import check_dilation, list_root
 from csa_inpaint.data.masks.generator import MAX_DRAWS, Mask, draw_until_partial
-from csa_inpaint.data.masks.raster import dilated, mirrored, resized
+from csa_inpaint.data.masks.raster import dilated, mirrored, nonzero, resized
 from csa_inpaint.data.masks.reading import as_bad_mask
 from csa_inpaint.data.masks.sizing import HoleSize, MadeToMeasure, enlarge, filled_up
 
@@ -132,10 +132,12 @@ def read_labels(path: Path) -> npt.NDArray[np.int64]:
         colours = np.asarray(image.convert("RGB")).astype(np.int64)
         labels: npt.NDArray[np.int64] = colours @ np.array([1, 256, 65536])
         return labels
+    if image.mode == "1":
+        return nonzero(image).astype(np.uint8)
     if image.mode in ("L", "P") or image.mode.startswith("I"):
         return np.asarray(image)
     raise ValueError(
-        f"{path} is no map of labels: expected one channel of 8 to 32 bits, a palette, or RGB, not "
+        f"{path} is no map of labels: expected one channel of 1 to 32 bits, a palette, or RGB, not "
         f"{image.mode}"
     )
 
@@ -150,9 +152,10 @@ def _counted(labels: npt.NDArray[np.integer]) -> tuple[npt.NDArray[Any], npt.NDA
 
 
 def _place(region: Mask, rng: np.random.Generator) -> tuple[float, float]:
-    """A random pixel of the region, from (0, 0) at its top left to (1, 1) at its bottom right."""
+    """A random point of the region, from (0, 0) at its top left to (1, 1) at its bottom right."""
     row, column = divmod(int(rng.choice(np.flatnonzero(region))), region.shape[1])
-    return (row + 0.5) / region.shape[0], (column + 0.5) / region.shape[1]
+    down, across = rng.random(2).tolist()
+    return (row + down) / region.shape[0], (column + across) / region.shape[1]
 
 
 def _put(region: Mask, place: tuple[float, float], scale: float, height: int, width: int) -> Mask:

@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csa_inpaint.data.masks.generator import MAX_DRAWS, Mask, MaskGenerator, Ratio
+from csa_inpaint.data.masks.generator import (
+    MAX_DRAWS,
+    Mask,
+    MaskGenerator,
+    Ratio,
+    described,
+)
 
 # After so many steps a hole's size is right to a few pixels; more steps only cost time.
 _STEPS = 8
@@ -76,9 +82,9 @@ class _Measured(MaskGenerator):
         largest = self.kind.largest(height, width)
         if largest < lowest:
             raise ValueError(
-                f"{self._named()} has no hole of more than {largest / (height * width):.4g} of a "
-                f"{height}x{width} picture: choose a smaller data.hole_ratio than "
-                f"{list(self.ratio)}, or change the mask's own settings"
+                f"{described(self.kind)} has no hole of more than "
+                f"{largest / (height * width):.4g} of a {height}x{width} picture: choose a smaller "
+                f"data.hole_ratio than {list(self.ratio)}, or change the mask's own settings"
             )
         highest = min(highest, largest)
         near = math.ceil(_NEAR * height * width)
@@ -89,14 +95,10 @@ class _Measured(MaskGenerator):
             if mask is not None:
                 return mask
         raise ValueError(
-            f"{self._named()} has no hole of {lowest} to {highest} pixels, which are "
+            f"{described(self.kind)} has no hole of {lowest} to {highest} pixels, which are "
             f"{self.ratio[0]:g} to {self.ratio[1]:g} of a {height}x{width} picture: widen "
             "data.hole_ratio or change the mask's own settings"
         )
-
-    def _named(self) -> str:
-        settings = {k: v for k, v in vars(self.kind).items() if not k.startswith("_")}
-        return f"{type(self.kind).__name__} with the settings {settings}"
 
 
 class Scaled(NamedTuple):
