@@ -22,7 +22,7 @@ from csa_inpaint.data.masks.sizing import (
 )
 
 # Each further stroke is this much larger than the one before, so that few strokes cover any share.
-_LARGER_STROKES = 1.2
+_LARGER_STROKES = 1.3
 
 
 class CenterMask(MadeToMeasure):

@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from csa_inpaint.data.images import naming, open_image
 from csa_inpaint.data.masks.files import check_dilation, list_root
 from csa_inpaint.data.masks.generator import MAX_DRAWS, Mask, draw_until_partial
-from csa_inpaint.data.masks.raster import dilated, mirrored, nonzero, resized
+from csa_inpaint.data.masks.raster import as_picture, dilated, mirrored, nonzero
 from csa_inpaint.data.masks.reading import as_bad_mask
 from csa_inpaint.data.masks.sizing import HoleSize, MadeToMeasure, enlarge, filled_up
 
@@ -65,28 +66,26 @@ class SegmentationMask(MadeToMeasure):
         """Read a label map and put one of its regions into the picture."""
 
         def draw() -> Mask:
-            region, (rows, columns) = self._region(rng)
-            place = _place(region, rng)
+            region = self._region(rng)
+            rows, columns = region.map_size
             scale = max(height / rows, width / columns) * rng.uniform(*self.scale)
-            dilation = int(rng.integers(self.dilate[0], self.dilate[1] + 1))
-            return dilated(_put(region, place, scale, height, width), dilation)
+            mask = dilated(region.put(scale, height, width), self._dilation(rng))
+            return self._mirrored(mask, rng)
 
         return draw_until_partial(draw, self)
 
     def of_size(self, hole: HoleSize, height: int, width: int, rng: np.random.Generator) -> Mask:
         """Read a label map and scale one of its regions."""
-        region, _ = self._region(rng)
-        place = _place(region, rng)
-        dilation = int(rng.integers(self.dilate[0], self.dilate[1] + 1))
+        region, dilation = self._region(rng), self._dilation(rng)
 
         def draw(scale: float) -> Mask:
-            return dilated(_put(region, place, scale, height, width), dilation)
+            return dilated(region.put(scale, height, width), dilation)
 
-        start = math.sqrt(hole.target / np.count_nonzero(region))
-        return filled_up(*enlarge(draw, start, hole), hole)
+        start = math.sqrt(hole.target / region.pixels)
+        return self._mirrored(filled_up(*enlarge(draw, start, hole), hole), rng)
 
-    def _region(self, rng: np.random.Generator) -> tuple[Mask, tuple[int, int]]:
-        """A random region, cut out, and (height, width) of its label map, in pixels."""
+    def _region(self, rng: np.random.Generator) -> "_Region":
+        """A random region of a random label map, at a random place."""
         for _ in range(MAX_DRAWS):
             path = self.files[int(rng.integers(len(self.files)))]
             with as_bad_mask(path):
@@ -96,19 +95,72 @@ class SegmentationMask(MadeToMeasure):
                 (counts >= self.smallest * labels.size) & ~np.isin(values, self.ignore)
             ]
             if len(regions):
-                region = labels == rng.choice(regions)
-                rows, columns = (
-                    np.flatnonzero(region.any(axis=1)),
-                    np.flatnonzero(region.any(axis=0)),
-                )
-                cut = region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-                cut = mirrored(cut, rng) if self.flip else cut
-                return np.ascontiguousarray(cut), (labels.shape[0], labels.shape[1])
+                label = int(rng.choice(regions))  # a NumPy integer would widen the whole array
+                return _Region.cut(labels == label, rng)
         raise ValueError(
             f"none of {MAX_DRAWS} label maps of {self.files.root} has a region that covers "
             f"{self.smallest:g} of it and is none of the labels {list(self.ignore)}: change "
             "mask.smallest or mask.ignore"
         )
+
+    def _dilation(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.dilate[0], self.dilate[1] + 1))
+
+    def _mirrored(self, mask: Mask, rng: np.random.Generator) -> Mask:
+        return np.ascontiguousarray(mirrored(mask, rng)) if self.flip else mask
+
+
+class _Region(NamedTuple):
+    """A region that was cut out of a label map, and where it goes."""
+
+    picture: Image.Image  # 1 in the region, 0 beside it
+    pixels: int
+    map_size: tuple[int, int]  # (height, width) of the label map, in pixels
+    place: tuple[float, float]  # a point of the region, from (0, 0) at its top left to (1, 1)
+
+    @classmethod
+    def cut(cls, region: Mask, rng: np.random.Generator) -> "_Region":
+        """Cut a region out of a label map and choose a random point of it as its place."""
+        rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+        part = np.ascontiguousarray(region[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        pixels = np.flatnonzero(part)
+        row, column = divmod(int(pixels[rng.integers(len(pixels))]), part.shape[1])
+        down, across = rng.random(2).tolist()
+        place = (row + down) / part.shape[0], (column + across) / part.shape[1]
+        return cls(as_picture(part), len(pixels), (region.shape[0], region.shape[1]), place)
+
+    def put(self, scale: float, height: int, width: int) -> Mask:
+        """A mask with the region in it.
+
+        The place says where the region is in the room that it has, and which part of a region that
+        is larger than the mask is in it. Because the place is a point of the region, the hole grows
+        with the scale until it covers everything.
+
+        Args:
+            scale: factor of the region's sides.
+            height: rows of the mask, in pixels.
+            width: columns of the mask, in pixels.
+        """
+        rows = max(1, round(scale * self.picture.height))
+        columns = max(1, round(scale * self.picture.width))
+        top = round(self.place[0] * (height - rows))
+        left = round(self.place[1] * (width - columns))
+        # What is seen of the region: in pixels of the mask, and in its own.
+        first_row, last_row = max(top, 0), min(top + rows, height)
+        first_column, last_column = max(left, 0), min(left + columns, width)
+        down, across = self.picture.height / rows, self.picture.width / columns
+        box = (
+            (first_column - left) * across,
+            (first_row - top) * down,
+            min((last_column - left) * across, self.picture.width),
+            min((last_row - top) * down, self.picture.height),
+        )
+        size = last_column - first_column, last_row - first_row
+        mask = np.zeros((height, width), dtype=np.bool_)
+        mask[first_row:last_row, first_column:last_column] = nonzero(
+            self.picture.resize(size, Image.Resampling.NEAREST, box)
+        )
+        return mask
 
 
 def read_labels(path: Path) -> npt.NDArray[np.int64]:
@@ -146,43 +198,6 @@ def _counted(labels: npt.NDArray[np.integer]) -> tuple[npt.NDArray[Any], npt.NDA
     """The labels that are there, and their numbers of pixels."""
     if labels.dtype != np.uint8:
         return np.unique(labels, return_counts=True)
-    counts = np.bincount(labels.ravel(), minlength=256)  # several times faster than sorting
+    counts = np.array(Image.fromarray(labels).histogram())  # ten times faster than NumPy
     values = np.flatnonzero(counts)
     return values, counts[values]
-
-
-def _place(region: Mask, rng: np.random.Generator) -> tuple[float, float]:
-    """A random point of the region, from (0, 0) at its top left to (1, 1) at its bottom right."""
-    row, column = divmod(int(rng.choice(np.flatnonzero(region))), region.shape[1])
-    down, across = rng.random(2).tolist()
-    return (row + down) / region.shape[0], (column + across) / region.shape[1]
-
-
-def _put(region: Mask, place: tuple[float, float], scale: float, height: int, width: int) -> Mask:
-    """A mask with a scaled region in it.
-
-    Args:
-        region: what is put, cut out.
-        place: (down, across) from 0 to 1: where the region is in the room that it has, and which
-            part of a region that is larger than the mask is in it. At a place within the region,
-            the hole grows with the scale until it covers everything.
-        scale: factor of the region's sides.
-        height: rows of the mask, in pixels.
-        width: columns of the mask, in pixels.
-    """
-    mask = np.zeros((height, width), dtype=np.bool_)
-    rows, columns = (max(1, round(scale * side)) for side in region.shape)
-    top, left = round(place[0] * (height - rows)), round(place[1] * (width - columns))
-    # What is seen of the region: in the mask's pixels, and in its own.
-    first_row, last_row = max(top, 0), min(top + rows, height)
-    first_column, last_column = max(left, 0), min(left + columns, width)
-    down, across = region.shape[0] / rows, region.shape[1] / columns
-    box = (
-        (first_column - left) * across,
-        (first_row - top) * down,
-        min((last_column - left) * across, region.shape[1]),
-        min((last_row - top) * down, region.shape[0]),
-    )
-    seen = resized(region, last_row - first_row, last_column - first_column, box)
-    mask[first_row:last_row, first_column:last_column] = seen
-    return mask
