@@ -121,8 +121,6 @@ class InpaintingDataset(Dataset[Sample]):
                 image, shown = self._image(index, view_rng)
                 mask = self._mask(shown, seed, skipped)
                 break
-            except BadMaskError:
-                raise  # another image would not help
             except (BadImageError, FileNotFoundError) as error:
                 if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
                     raise

@@ -10,6 +10,7 @@ from PIL import Image
 
 from csa_inpaint.data import (
     BadMaskError,
+    CenterCrop,
     FolderMask,
     ImageFolder,
     InpaintingDataModule,
@@ -19,7 +20,7 @@ from csa_inpaint.data import (
     PairedMask,
     RectangleMask,
 )
-from csa_inpaint.data.loading import SampleKey
+from csa_inpaint.data.loading import InpaintingDataset, SampleKey
 
 Save = Callable[[Path, np.ndarray], Path]
 
@@ -82,12 +83,27 @@ def test_another_mask_leaves_the_picture_as_it_was(root: Path) -> None:
 
 
 def test_validation_skips_bad_masks_and_keeps_one_for_each_picture(root: Path) -> None:
-    (root / "masks" / "7.png").write_text("no mask")
+    for name in (1, 6, 7, 8, 9):
+        (root / "masks" / f"{name}.png").write_text("no mask")
+    for path in (root / "images" / "train").iterdir():
+        path.unlink()  # validation needs no training images, nor the number of them
     module = data(root, FolderMask(root / "masks"), on_bad_file="skip")
     drawn = columns(module, "val")
     assert len(drawn) == 4
-    assert not {3, 5, 7} & set(drawn)
+    assert set(drawn) <= {2, 4}
+    assert module.bad_masks
     assert drawn == columns(module, "val")
+
+
+def test_skipping_images_is_no_leave_to_skip_masks(root: Path) -> None:
+    files = ImageFolder().files(root / "images", "train")
+    dataset = InpaintingDataset(
+        files, CenterCrop(), FolderMask(root / "masks"), (10, 10), seed=0, skip_bad_files=True
+    )
+    with pytest.raises(BadMaskError):
+        [dataset[SampleKey(0, epoch)] for epoch in range(40)]
+    dataset.skip_bad_masks = True
+    assert len([dataset[SampleKey(0, epoch)] for epoch in range(40)]) == 40
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

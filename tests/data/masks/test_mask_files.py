@@ -167,6 +167,13 @@ def test_hole_ratio_is_that_after_turning_and_dilation(
         assert len({np.frombuffer(mask, bool).mean() for mask in seen}) > 2
 
 
+def test_hole_ratio_counts_no_less_than_the_least_dilation(tmp_path: Path, save: Save) -> None:
+    save(tmp_path / "5.png", bar(5))
+    generator = HoleRatioMask(FolderMask(tmp_path, dilate=(1, 4)), (0.45, 0.55))
+    with pytest.raises(ValueError, match=r"0 of 1 mask files .* they cover 0\.6 to 0\.9"):
+        generator.prepare(NO_FILES, (10, 10))
+
+
 def test_every_fitting_file_is_drawn_equally_often(tmp_path: Path, save: Save) -> None:
     for columns in range(1, 10):
         save(tmp_path / f"{columns}.png", bar(columns))

@@ -90,7 +90,7 @@ def test_measurements_are_remembered_until_a_file_changes(
         {"size": (12, 8)},
         {"turns": (0,)},
         {"dilation": 1},
-        {"resize": False, "size": (8, 8)},
+        {"resize": False},
     ],
 )
 def test_other_settings_are_measured_anew(

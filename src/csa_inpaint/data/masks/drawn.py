@@ -21,7 +21,8 @@ from csa_inpaint.data.masks.sizing import (
     narrow,
 )
 
-# Each further stroke is this much larger than the one before, so that few strokes cover any share.
+# Each further stroke is as many times as large as the one before, so that a few strokes cover any
+# share.
 _LARGER_STROKES = 1.3
 
 
@@ -168,7 +169,8 @@ class FreeformMask(MadeToMeasure):
     one setting serves every size; the defaults are that paper's values for 256×256.
 
     With a hole ratio, strokes are drawn until they cover the share. The last stroke is scaled to
-    what is lacking; strokes beyond the most of `strokes` become larger, each than the one before.
+    what is lacking. Where the random number of `strokes` does not cover the share, further strokes
+    follow, each larger than the one before.
 
     Args:
         strokes: (fewest, most) strokes.
@@ -216,20 +218,21 @@ class FreeformMask(MadeToMeasure):
     def of_size(self, hole: HoleSize, height: int, width: int, rng: np.random.Generator) -> Mask:
         """Draw strokes until the hole is large enough; scale the last one to what is lacking."""
         mirror = (rng.random(2) < 0.5).tolist()
+        count = int(rng.integers(self.strokes[0], self.strokes[1] + 1))
         canvas = Image.new("L", (width, height))
-        smaller = Scaled.of(0.0, nonzero(canvas))
         for number in itertools.count(1):
             stroke = self._stroke(height, width, mirror, rng)
-            scale = _LARGER_STROKES ** max(0, number - self.strokes[1])
+            scale = _LARGER_STROKES ** max(0, number - count)
             painted = stroke.painted(canvas, scale)
             larger = Scaled.of(scale, nonzero(painted))
             if larger.pixels >= hole.target:
                 break
-            canvas, smaller = painted, larger._replace(scale=0.0)
+            canvas = painted
 
         def draw(scale: float) -> Mask:
             return nonzero(stroke.painted(canvas, scale))
 
+        smaller = Scaled.of(0.0, nonzero(canvas))
         return filled_up(*narrow(draw, smaller, larger, hole), hole)
 
     def _stroke(
