@@ -362,7 +362,7 @@ class PairedMask(FolderMask):
             if first != place:
                 raise ValueError(
                     f"{self.files[first]} and {self.files[place]} differ only in their suffix, so "
-                    "it is open which of them belongs to the picture: remove one"
+                    "it is ambiguous which is the mask of the picture: remove one"
                 )
 
     def for_image(self, shown: Shown, rng: np.random.Generator) -> Mask:
