@@ -1,6 +1,7 @@
 """Every file of conf/data and conf/mask composes, instantiates and gives a batch."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from csa_inpaint.data import ListFiles
+from csa_inpaint.data import ListFiles, ShippedPhotos
 from csa_inpaint.make_shards import make_shards
 from csa_inpaint.types import Batch
 
@@ -69,8 +70,10 @@ def test_dataset_composes_and_loads(
 
 @pytest.mark.parametrize("name", names("mask"))
 def test_mask_composes_and_draws(tmp_path: Path, make_images: MakeImages, name: str) -> None:
-    (mask,) = make_images(tmp_path, ["masks/00000.png"])
-    Image.open(mask).convert("1").save(mask)
+    photos = (ShippedPhotos().files(None, split).names() for split in ("train", "val"))
+    for photo in chain(*photos):  # the masks are paired with the photographs, or with none
+        (mask,) = make_images(tmp_path, [f"masks/{Path(photo).stem}.png"], (256, 256))
+        Image.open(mask).convert("1").save(mask)
     overrides = (
         [f"mask.root={tmp_path / 'masks'}"]
         if "root" in (CONF / f"mask/{name}.yaml").read_text()

@@ -63,7 +63,9 @@ class InpaintingDataModule(LightningDataModule):
         test_split: the split that `trainer.test` uses: "test" where the dataset has one.
         on_bad_file: what to do with a training image that is missing, unreadable or too small:
             "error" stops, "skip" takes another image, logs the file and lists all at the end, and
-            stops when they are more than 1 % of the images. Validation and test always stop.
+            stops when they are more than 1 % of the images. Validation and test always stop. A
+            mask file that cannot be used is treated alike, in validation and test too: another mask
+            is drawn.
 
     Raises:
         ValueError: a setting is out of range; in `setup`: the layout does not fit `root`.
@@ -116,17 +118,19 @@ class InpaintingDataModule(LightningDataModule):
         self.on_bad_file = on_bad_file
         self.bad_files: dict[str, str] = {}
         """Path of each training image that was passed over, and why."""
+        self.bad_masks: dict[str, str] = {}
+        """Path of each mask file that was passed over, and why."""
         self._datasets: dict[Split, InpaintingDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files of the splits that `stage` needs (all but test's when None)."""
+        """List the files and prepare the masks of the splits that `stage` needs (all but test's
+        when None)."""
         needed: dict[str | None, tuple[Split, ...]] = {
             "validate": ("val",),
             "test": (self.test_split,),
         }
         for split in needed.get(stage, ("train", "val")):
-            if split not in self._datasets:
-                self._datasets[split] = self._dataset(split)
+            self._prepared(split)
 
     def dataset(self, split: Split) -> InpaintingDataset:
         """The samples of a split, listed on first use."""
@@ -140,7 +144,7 @@ class InpaintingDataModule(LightningDataModule):
         Raises:
             ValueError: the images of one epoch do not fill one batch.
         """
-        dataset = self.dataset("train")
+        dataset = self._prepared("train")
         rank, world_size = self._rank()
         sampler = TrainSampler(len(dataset.files), self.repeats, self.seed, rank, world_size)
         if len(sampler) < self.batch_size:
@@ -177,21 +181,34 @@ class InpaintingDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """List the files that were passed over."""
-        if self.bad_files:
-            listing = "\n".join(f"  {reason}" for reason in self.bad_files.values())
-            _log.warning("%d training images were passed over:\n%s", len(self.bad_files), listing)
+        for what, bad in (("training images", self.bad_files), ("mask files", self.bad_masks)):
+            if bad:
+                listing = "\n".join(f"  {reason}" for reason in bad.values())
+                _log.warning("%d %s were passed over:\n%s", len(bad), what, listing)
 
     def _report(self, bad: BadFile) -> None:
-        if bad.path in self.bad_files:
+        listed = self.bad_masks if bad.kind == "mask" else self.bad_files
+        if bad.path in listed:
             return
-        self.bad_files[bad.path] = bad.reason
+        listed[bad.path] = bad.reason
         _log.warning("passed over (data.on_bad_file=skip): %s", bad.reason)
+        if bad.kind == "mask":
+            return
         count, total = len(self.bad_files), len(self.dataset("train").files)
         if count > MOST_BAD * total:
             raise ValueError(
                 f"{count} of {total} training images are bad, more than {MOST_BAD:.0%}, the last "
                 f"being: {bad.reason}. python -m csa_inpaint.check_data lists them all"
             )
+
+    def _prepared(self, split: Split) -> InpaintingDataset:
+        """The samples of a split, their masks prepared before processes are started that load."""
+        dataset = self.dataset(split)
+        for bad in dataset.mask.prepare(dataset.files, self.size):
+            if self.on_bad_file == "error":
+                raise bad
+            self._report(BadFile(bad.path, str(bad), "mask"))
+        return dataset
 
     def _dataset(self, split: Split) -> InpaintingDataset:
         train = split == "train"
@@ -204,10 +221,11 @@ class InpaintingDataModule(LightningDataModule):
             self.repeats if train else 1,
             self.upscale_small,
             skip_bad_files=train and self.on_bad_file == "skip",
+            skip_bad_masks=self.on_bad_file == "skip",
         )
 
     def _evaluation_loader(self, split: Split) -> BatchLoader:
-        dataset = self.dataset(split)
+        dataset = self._prepared(split)
         return BatchLoader(
             dataset,
             self._report,

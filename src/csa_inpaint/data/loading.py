@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from csa_inpaint.data.images import (
     naming,
     upright_size,
 )
-from csa_inpaint.data.masks import MaskGenerator
+from csa_inpaint.data.masks import BadMaskError, Mask, MaskGenerator, Shown
 from csa_inpaint.data.transforms import Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
 
@@ -36,10 +36,11 @@ class SampleKey(NamedTuple):
 
 
 class BadFile(NamedTuple):
-    """An image file that was passed over, and why."""
+    """A file that was passed over, and why."""
 
     path: str
     reason: str
+    kind: Literal["image", "mask"] = "image"
 
 
 class Sample(NamedTuple):
@@ -73,6 +74,8 @@ class InpaintingDataset(Dataset[Sample]):
         upscale_small: enlarge pictures that are smaller than the crop instead of refusing them.
         skip_bad_files: put another file, chosen at random, in the place of one that is missing,
             unreadable or too small; the sample says so.
+        skip_bad_masks: draw another mask in the place of one whose file cannot be used; the sample
+            says so.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class InpaintingDataset(Dataset[Sample]):
         repeats: int = 1,
         upscale_small: bool = False,
         skip_bad_files: bool = False,
+        skip_bad_masks: bool = False,
     ) -> None:
         self.files = files
         self.transform = transform
@@ -94,6 +98,7 @@ class InpaintingDataset(Dataset[Sample]):
         self.repeats = repeats
         self.upscale_small = upscale_small
         self.skip_bad_files = skip_bad_files
+        self.skip_bad_masks = skip_bad_masks
 
     def __len__(self) -> int:
         return len(self.files) * self.repeats
@@ -107,13 +112,14 @@ class InpaintingDataset(Dataset[Sample]):
         """
         # Streams of their own: another kind of mask leaves the crops as they were.
         seed = [self.seed, key.epoch, key.number]
-        view_rng, mask_rng = np.random.default_rng([*seed, 0]), np.random.default_rng([*seed, 1])
+        view_rng = np.random.default_rng([*seed, 0])
         index = key.number % len(self.files)
         skipped: list[BadFile] = []
         while True:
             path = self.files[index]
             try:
-                image = self._image(index, view_rng)
+                image, shown = self._image(index, view_rng)
+                mask = self._mask(shown, seed, skipped)
                 break
             except (BadImageError, FileNotFoundError) as error:
                 if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
@@ -121,10 +127,20 @@ class InpaintingDataset(Dataset[Sample]):
                 other_rng = np.random.default_rng([*seed, 2, len(skipped)])
                 skipped.append(BadFile(str(path), str(error)))
                 index = int(other_rng.integers(len(self.files)))
-        mask = torch.from_numpy(self.mask(*self.size, mask_rng))[None]
-        return Sample(to_tensor(image), mask, str(path), tuple(skipped))
+        return Sample(to_tensor(image), torch.from_numpy(mask)[None], str(path), tuple(skipped))
 
-    def _image(self, index: int, rng: np.random.Generator) -> Image.Image:
+    def _mask(self, shown: Shown, seed: list[int], skipped: list[BadFile]) -> Mask:
+        rng = np.random.default_rng([*seed, 1])
+        while True:
+            try:
+                return self.mask.for_image(shown, rng)
+            except BadMaskError as error:
+                if not self.skip_bad_masks or len(skipped) >= _MAX_SKIPS:
+                    raise
+                skipped.append(BadFile(error.path, str(error), "mask"))
+                rng = np.random.default_rng([*seed, 3, len(skipped)])
+
+    def _image(self, index: int, rng: np.random.Generator) -> tuple[Image.Image, Shown]:
         path = self.files[index]
         with self.files.open(index) as opened:
             with naming(path):
@@ -134,7 +150,8 @@ class InpaintingDataset(Dataset[Sample]):
                 check_resolution(path, picture, view, self.size)
             with naming(path):
                 image = decode_at_least(opened, DECODE_RESERVE * view.scale(self.size))
-        return show(image, view.on(picture, image), self.size)
+        shown = Shown(self.files.name(index), picture, view, self.size)
+        return show(image, view.on(picture, image), self.size), shown
 
 
 def check_resolution(

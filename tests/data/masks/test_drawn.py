@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -8,9 +9,11 @@ from csa_inpaint.data import (
     BorderMask,
     CenterMask,
     FreeformMask,
+    HoleRatioMask,
     MaskGenerator,
     RectangleMask,
 )
+from csa_inpaint.data.masks import Mask
 
 
 def test_center_hole_is_central_in_pixels_or_as_a_fraction() -> None:
@@ -137,23 +140,117 @@ def test_blobs_without_irregularity_are_disks() -> None:
     [
         (CenterMask, {"size": 0}),
         (CenterMask, {"size": 10.5}),
+        (CenterMask, {"size": (1, 2, 3)}),
         (RectangleMask, {"size": (0.5, 0.2)}),
+        (RectangleMask, {"size": 64}),
+        (RectangleMask, {"size": (0.1, 0.2, 0.3)}),
         (RectangleMask, {"count": (0, 1)}),
+        (RectangleMask, {"count": 3}),
+        (RectangleMask, {"count": (1, 1.5)}),
         (RectangleMask, {"margin": -1}),
         (FreeformMask, {"strokes": (0, 2)}),
         (FreeformMask, {"vertices": (3, 2)}),
         (FreeformMask, {"brush_width": (0.0, 0.1)}),
+        (FreeformMask, {"brush_width": (12, 40)}),
         (FreeformMask, {"length": 0}),
+        (FreeformMask, {"length": 32}),
         (BorderMask, {"width": (0.1, 0.5)}),
         (BorderMask, {"sides": ["up"]}),
         (BorderMask, {"count": (1, 5)}),
         (BlobMask, {"count": (2, 1)}),
         (BlobMask, {"radius": (0, 0.1)}),
+        (BlobMask, {"radius": (20, 60)}),
         (BlobMask, {"irregularity": 2}),
     ],
 )
 def test_settings_out_of_range_are_named(
     kind: Callable[..., MaskGenerator], settings: dict[str, object]
 ) -> None:
-    with pytest.raises(ValueError, match=next(iter(settings))):
+    ((name, value),) = settings.items()
+    with pytest.raises(
+        ValueError, match=rf"^{name}={re.escape(str(value))}.*: (expected|there are)"
+    ):
         kind(**settings)
+
+
+@pytest.mark.parametrize("size", [(0.5, 100), (100, 100.5)])
+def test_size_of_mixed_units_is_refused(size: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=rf"size={re.escape(str(size))} |size=100\.5: expected"):
+        RectangleMask(size)
+    with pytest.raises(ValueError, match="give both below 1 or both in whole pixels"):
+        RectangleMask((0.5, 100))
+
+
+def measured(kind: MaskGenerator, ratio: tuple[float, float], size: tuple[int, int]) -> list[Mask]:
+    generator = HoleRatioMask(kind, ratio)
+    return [generator(*size, np.random.default_rng(seed)) for seed in range(60)]
+
+
+def extent(mask: Mask) -> tuple[int, int]:
+    return int(mask.any(1).sum()), int(mask.any(0).sum())
+
+
+def test_center_hole_keeps_its_shape_and_middle_at_every_ratio() -> None:
+    areas = set()
+    for mask in measured(CenterMask((0.5, 0.25)), (0.02, 0.4), (100, 100)):
+        rows, columns = extent(mask)
+        assert mask.sum() == rows * columns
+        assert rows / columns == pytest.approx(2, abs=2 / columns)
+        middle = mask[::-1, ::-1]
+        assert (mask ^ middle).sum() <= 2 * (rows + columns)  # an odd side is off by a pixel
+        areas.add(int(mask.sum()))
+    assert len(areas) > 30
+    for mask in measured(CenterMask((0.5, 0.25)), (0.8, 0.9), (100, 100)):
+        assert extent(mask)[0] >= 98  # as high as the picture, and wider than by its shape
+
+
+def test_rectangles_keep_count_shape_and_margin_at_every_ratio() -> None:
+    for mask in measured(RectangleMask((10, 10), margin=5), (0.1, 0.5), (64, 64)):
+        rows, columns = extent(mask)
+        assert rows == columns
+        assert mask.sum() == rows * columns
+        assert not mask[:5].any()
+        assert not mask[:, -5:].any()
+    places = {mask.argmax() for mask in measured(RectangleMask((10, 10)), (0.1, 0.2), (64, 64))}
+    assert len(places) > 40
+    apart = [
+        mask.sum() < 0.8 * np.prod(extent(mask))
+        for mask in measured(RectangleMask((8, 12), count=(2, 2)), (0.02, 0.04), (64, 64))
+    ]
+    assert np.mean(apart) > 0.5
+
+
+def test_borders_keep_their_sides_at_every_ratio() -> None:
+    for mask in measured(BorderMask(sides=["left", "top"]), (0.05, 0.9), (64, 64)):
+        known = ~mask
+        assert known.sum() == np.prod(extent(known))  # a rectangle
+        assert known[-1, -1]
+        assert mask[0].all()
+        assert mask[:, 0].all()
+    for mask in measured(BorderMask(sides=["right"]), (0.05, 0.9), (64, 64)):
+        assert mask.all(0).sum() == mask.any(0).sum() == mask[0].sum()
+        assert mask[0, -1]
+        assert not mask[0, 0]
+    widths = [
+        (mask[32].argmin(), mask[32, ::-1].argmin())
+        for mask in measured(BorderMask((0.1, 0.3), ["left", "right"]), (0.3, 0.6), (64, 64))
+    ]
+    shares = [left / (left + right) for left, right in widths]
+    assert min(shares) < 0.4  # bands are of different widths, as without a ratio
+    assert max(shares) > 0.6
+
+
+def test_freeform_of_a_small_ratio_is_a_small_stroke() -> None:
+    heights = [extent(mask)[0] for mask in measured(FreeformMask(), (0.01, 0.02), (128, 128))]
+    assert np.mean(heights) < 48
+    large = measured(FreeformMask(), (0.5, 0.6), (128, 128))
+    assert np.mean([extent(mask)[0] for mask in large]) > 110
+
+
+def test_blobs_keep_their_outline_at_every_ratio() -> None:
+    kind = BlobMask((1, 1), (0.1, 0.1), irregularity=0)
+    for mask in measured(kind, (0.02, 0.04), (100, 100)):
+        if not (mask[[0, -1]].any() or mask[:, [0, -1]].any()):
+            rows, columns = extent(mask)
+            assert rows == pytest.approx(columns, abs=2)
+            assert mask.sum() == pytest.approx(np.pi * rows * columns / 4, rel=0.1)
