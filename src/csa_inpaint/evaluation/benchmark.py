@@ -136,7 +136,7 @@ class BenchmarkSource:
         self.dataset = InpaintingDataset(
             FileList(root, (entry.image for entry in benchmark.entries)),
             CenterCrop(benchmark.resize, benchmark.central),
-            _no_hole,
+            NoHole(),
             benchmark.size,
             seed=0,
             upscale_small=benchmark.upscale_small,
@@ -148,8 +148,11 @@ class BenchmarkSource:
         return self.dataset[SampleKey(number, epoch=0)]._replace(mask=torch.from_numpy(mask)[None])
 
 
-def _no_hole(height: int, width: int, rng: np.random.Generator) -> Mask:
-    return np.zeros((height, width), dtype=np.bool_)
+class NoHole(MaskGenerator):
+    """Empty masks, in the place of which the masks of the manifest are put."""
+
+    def __call__(self, height: int, width: int, rng: np.random.Generator) -> Mask:
+        return np.zeros((height, width), dtype=np.bool_)
 
 
 def _check_files(benchmark: Benchmark, root: Path) -> None:
