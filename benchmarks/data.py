@@ -32,14 +32,14 @@ from csa_inpaint.data import (
     ShippedPhotos,
     to_float,
 )
-from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import decode_at_least, open_image, upright_size
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.loading import (
     DECODE_RESERVE,
     BatchLoader,
-    EvaluationSampler,
     InpaintingDataset,
 )
+from csa_inpaint.data.samplers import EvaluationSampler
 from csa_inpaint.data.transforms import show, to_tensor
 
 SIZE = (256, 256)

@@ -1,6 +1,5 @@
 """Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
 
-import hashlib
 import sys
 import warnings
 from collections import Counter
@@ -20,25 +19,16 @@ from torchvision.utils import save_image
 from csa_inpaint.cli.entry import command
 from csa_inpaint.cli.parallel import in_parallel
 from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
+from csa_inpaint.data.checking import ImageCheck, check_image
 from csa_inpaint.data.datamodule import MOST_BAD
-from csa_inpaint.data.files import FileList
-from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image, upright_size
-from csa_inpaint.data.layouts import Split
-from csa_inpaint.data.loading import InpaintingDataset, SampleKey, check_resolution
+from csa_inpaint.data.datasets.layout import Split
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.loading import InpaintingDataset, check_resolution
 from csa_inpaint.data.masks import MixtureMask, Polarity, SoftMaskWarning, load_mask
+from csa_inpaint.data.samplers import SampleKey
 
 _LISTED = 10  # of many files with the same fault, these are named
 _TOGETHER = 64  # files that a process is given at a time
-
-
-class ImageCheck(NamedTuple):
-    """What there is to know about an image file."""
-
-    path: str
-    problem: str | None
-    size: tuple[int, int]  # (height, width) of the upright picture, in pixels
-    mode: str
-    digest: bytes
 
 
 class MaskCheck(NamedTuple):
@@ -70,24 +60,6 @@ class Report:
 def check_images(files: FileList) -> list[ImageCheck]:
     """Read image files to their end."""
     return [check_image(files, index) for index in range(len(files))]
-
-
-def check_image(files: FileList, index: int) -> ImageCheck:
-    """Read one of a list of image files to its end."""
-    path = files.path(index)
-    try:
-        content = files.read(index)
-        with open_image(path, content) as image, naming(path):
-            size, mode = upright_size(image), image.mode
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            # At an eighth of its size a JPEG is decoded several times faster, but read to its end.
-            image.draft("RGB", (1, 1))
-            image.load()
-    except (OSError, ValueError) as error:
-        return ImageCheck(str(path), str(error), (0, 0), "", b"")
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    rotated = " rotated by EXIF" if orientation != 1 else ""
-    return ImageCheck(str(path), None, size, mode + rotated, digest)
 
 
 def check_masks(job: tuple[FileList, Polarity]) -> list[MaskCheck]:

@@ -9,14 +9,12 @@ from typing import NamedTuple, get_args
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from csa_inpaint.check_data import check_image
 from csa_inpaint.cli.entry import command
 from csa_inpaint.cli.parallel import in_parallel
+from csa_inpaint.data.checking import check_image
 from csa_inpaint.data.datamodule import MOST_BAD
-from csa_inpaint.data.files import FileList
-from csa_inpaint.data.layouts import Layout, Split
-from csa_inpaint.data.loading import BadFile
-from csa_inpaint.data.shards import (
+from csa_inpaint.data.datasets.layout import Layout, Split
+from csa_inpaint.data.datasets.shards import (
     Shard,
     ShardError,
     index_file,
@@ -24,6 +22,8 @@ from csa_inpaint.data.shards import (
     read_shard,
     write_index,
 )
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.loading import BadFile
 
 _OURS = re.compile(r"(train|val|test)(-\d+\.(tar|part)|\.npz|\.part|_left_out\.txt)")
 

@@ -25,7 +25,7 @@ from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
 from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from csa_inpaint.callbacks import SaveOnInterrupt
 from csa_inpaint.cli.entry import describe
-from csa_inpaint.data.files import list_images
+from csa_inpaint.data.listing import list_images
 
 # One batch of a network that learns nothing: what is tested is around it.
 TINY = (

@@ -12,7 +12,7 @@ from csa_inpaint.data import (
     InpaintingDataModule,
     RandomCrop,
 )
-from csa_inpaint.data.loading import SampleKey
+from csa_inpaint.data.samplers import SampleKey
 from csa_inpaint.types import Batch
 
 MakeImages = Callable[..., list[Path]]

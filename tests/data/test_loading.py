@@ -19,7 +19,7 @@ from csa_inpaint.data import (
     to_float,
 )
 from csa_inpaint.data.images import decode_at_least, open_image
-from csa_inpaint.data.loading import EvaluationSampler, SampleKey, TrainSampler
+from csa_inpaint.data.samplers import EvaluationSampler, SampleKey, TrainSampler
 from csa_inpaint.data.transforms import show
 from csa_inpaint.types import Batch
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from csa_inpaint.data import ImageFolder, ShardError, Shards
-from csa_inpaint.data.files import FileList, list_images
+from csa_inpaint.data.listing import FileList, list_images
 from csa_inpaint.make_shards import check_output, make_shards
 
 MakeImages = Callable[..., list[Path]]

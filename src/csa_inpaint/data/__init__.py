@@ -1,10 +1,16 @@
 """Images and masks: reading, holes, augmentation, batches."""
 
-from csa_inpaint.data.celeba import CelebA, CelebAHQ
 from csa_inpaint.data.datamodule import InpaintingDataModule
-from csa_inpaint.data.files import FileList, list_images
+from csa_inpaint.data.datasets.celeba import CelebA, CelebAHQ
+from csa_inpaint.data.datasets.folder import ImageFolder
+from csa_inpaint.data.datasets.layout import Layout
+from csa_inpaint.data.datasets.list import ListFiles
+from csa_inpaint.data.datasets.paris_streetview import ParisStreetView
+from csa_inpaint.data.datasets.photos import ShippedPhotos
+from csa_inpaint.data.datasets.places2 import Places2
+from csa_inpaint.data.datasets.shards import ShardError, Shards
 from csa_inpaint.data.images import UnreadableImageError, load_image
-from csa_inpaint.data.layouts import ImageFolder, Layout, ListFiles, ShippedPhotos
+from csa_inpaint.data.listing import FileList, list_images
 from csa_inpaint.data.masks import (
     FolderMask,
     HoleRatioMask,
@@ -16,8 +22,6 @@ from csa_inpaint.data.masks import (
     load_mask,
     mask_from_array,
 )
-from csa_inpaint.data.paris_streetview import ParisStreetView
-from csa_inpaint.data.places2 import Places2
 from csa_inpaint.data.shapes import (
     BlobMask,
     BorderMask,
@@ -25,7 +29,6 @@ from csa_inpaint.data.shapes import (
     FreeformMask,
     RectangleMask,
 )
-from csa_inpaint.data.shards import ShardError, Shards
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
 
 __all__ = [

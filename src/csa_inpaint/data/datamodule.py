@@ -8,16 +8,15 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningDataModule
 
-from csa_inpaint.data.layouts import Layout, Split
+from csa_inpaint.data.datasets.layout import Layout, Split
 from csa_inpaint.data.loading import (
     BadFile,
     BatchLoader,
-    EvaluationSampler,
     InpaintingDataset,
     ResumableDataLoader,
-    TrainSampler,
 )
 from csa_inpaint.data.masks import HoleRatioMask, MaskGenerator
+from csa_inpaint.data.samplers import EvaluationSampler, TrainSampler
 from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, to_float
 from csa_inpaint.types import Batch
 

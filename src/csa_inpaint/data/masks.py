@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from csa_inpaint.data.files import FileList, list_images
 from csa_inpaint.data.images import naming, open_image
+from csa_inpaint.data.listing import FileList, list_images
 
 Mask = npt.NDArray[np.bool_]
 Polarity = Literal["white", "black"]

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.layouts import (
-    ListFiles,
-    Split,
-    first_existing,
-    listed_files,
-    read_list,
-    required_root,
-)
+from csa_inpaint.data.datasets.layout import Split, first_existing, required_root
+from csa_inpaint.data.datasets.list import ListFiles, listed_files, read_list
+from csa_inpaint.data.listing import FileList, list_images
 
 _IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
 _PARTITION = ("list_eval_partition.txt", "Eval/list_eval_partition.txt")

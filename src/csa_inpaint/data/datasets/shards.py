@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from csa_inpaint.data.files import FileList, PackedStrings
+from csa_inpaint.data.datasets.layout import Split, no_split, required_root
 from csa_inpaint.data.images import open_image
-from csa_inpaint.data.layouts import Split, no_split, required_root
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.packing import PackedStrings
 
 # Where an image lies: 20 bytes.
 _PLACE = np.dtype([("shard", "u4"), ("offset", "i8"), ("length", "u4"), ("checksum", "u4")])

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.layouts import Split, first_existing, listed_files, read_list, required_root
+from csa_inpaint.data.datasets.layout import Split, first_existing, required_root
+from csa_inpaint.data.datasets.list import listed_files, read_list
+from csa_inpaint.data.listing import FileList, list_images
 
 _FOLDERS: dict[str, dict[Split, str]] = {
     "large": {"train": "data_large", "val": "val_large", "test": "test_large"},

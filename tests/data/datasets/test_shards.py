@@ -15,7 +15,7 @@ from webdataset import WebDataset
 
 from csa_inpaint.check_data import check
 from csa_inpaint.data import CenterMask, ImageFolder, InpaintingDataModule, ShardError, Shards
-from csa_inpaint.data.shards import read_index
+from csa_inpaint.data.datasets.shards import read_index
 from csa_inpaint.make_shards import make_shards
 from tests.data.test_loading import Recorder, SaveAt, trainer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from csa_inpaint.data import FileList, files, list_images
+from csa_inpaint.data import FileList, list_images, listing
 
 MakeImages = Callable[..., list[Path]]
 
@@ -59,7 +59,7 @@ def test_empty_folder_says_which_files_count(tmp_path: Path) -> None:
 def remembered(tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that was listed before, its list in a cache; folders changed an hour ago."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "CACHE_FROM", 2)
+    monkeypatch.setattr(listing, "CACHE_FROM", 2)
     root = tmp_path / "images"
     make_images(root, ["a/1.jpg", "a/2.jpg", "b/3.jpg"])
     age(root)
@@ -74,8 +74,8 @@ def age(root: Path) -> None:
 
 def count_walks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     walked = []
-    walk = files._walk
-    monkeypatch.setattr(files, "_walk", lambda root: (walked.append(root), walk(root))[1])
+    walk = listing._walk
+    monkeypatch.setattr(listing, "_walk", lambda root: (walked.append(root), walk(root))[1])
     return walked
 
 
