@@ -1,7 +1,9 @@
 """Many strings in little memory."""
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +25,31 @@ class PackedStrings:
         self.ends = ends
 
     @classmethod
-    def pack(cls, strings: Iterable[str]) -> "PackedStrings":
-        """Pack strings, in their order."""
-        encoded = [os.fsencode(string) for string in strings]
-        ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
+    def pack(cls, strings: Iterable[str | bytes]) -> "PackedStrings":
+        """Pack strings, in their order; bytes are taken as file names, encoded already."""
+        # One string after the other: a list of all would take several times what they end up as.
+        data, ends = bytearray(), array("q")
+        for string in strings:
+            data += string if isinstance(string, bytes) else os.fsencode(string)
+            ends.append(len(data))
+        return cls(np.frombuffer(data, dtype=np.uint8), np.frombuffer(ends, dtype=np.int64))
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]], name: str) -> "PackedStrings":
+        """The strings that `arrays` made arrays of, under the same name."""
+        return cls(arrays[f"{name}s"], arrays[f"{name}_ends"])
+
+    def arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Arrays for a `.npz` file.
+
+        Args:
+            name: what one string is, such as "folder".
+        """
+        return {f"{name}s": self.data, f"{name}_ends": self.ends}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # NumPy's own pickle holds the content a second time while a process unpacks it.
+        return _unpickle, (self.data.tobytes(), self.ends.tobytes())
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -38,8 +60,18 @@ class PackedStrings:
         return os.fsdecode(self.data[start : int(self.ends[index])].tobytes())
 
     def __iter__(self) -> Iterator[str]:
-        everything = self.data.tobytes()
+        return map(os.fsdecode, self.encoded())
+
+    def encoded(self) -> Iterator[bytes]:
+        """The strings as bytes, in order."""
+        data = self.data.data
         start = 0
-        for end in self.ends.tolist():
-            yield os.fsdecode(everything[start:end])
-            start = end
+        # In parts: all ends together would be as many Python integers.
+        for part in range(0, len(self.ends), 4096):
+            for end in self.ends[part : part + 4096].tolist():
+                yield bytes(data[start:end])
+                start = end
+
+
+def _unpickle(data: bytes, ends: bytes) -> PackedStrings:
+    return PackedStrings(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))

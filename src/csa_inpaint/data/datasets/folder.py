@@ -42,10 +42,10 @@ class ImageFolder:
         root = required_root(root, "a folder of images")
         if self._has_splits(root):
             if not (root / split).is_dir():
-                raise ValueError(no_split(str(root), split, ("train", "val")))
+                raise no_split(str(root), split, ("train", "val"))
             return list_images(root / split)
         if split == "test":
-            raise ValueError(no_split(str(root), split, ("train", "val")))
+            raise no_split(str(root), split, ("train", "val"))
         if self.val_root is not None:
             return list_images(root if split == "train" else self.val_root)
         return self._held_out(list_images(root), split)

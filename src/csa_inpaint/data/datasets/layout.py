@@ -9,6 +9,10 @@ from csa_inpaint.data.listing import FileList
 Split = Literal["train", "val", "test"]
 
 
+class NoSplitError(ValueError):
+    """A dataset does not have the split that is asked for."""
+
+
 class Layout(Protocol):
     """Knows where a dataset keeps its splits."""
 
@@ -23,7 +27,8 @@ class Layout(Protocol):
             split: which part.
 
         Raises:
-            ValueError: `root` is missing or is not such a dataset, or there is no such split.
+            ValueError: `root` is missing or is not such a dataset.
+            NoSplitError: there is no such split.
             FileNotFoundError: a folder or its images are missing.
         """
 
@@ -49,6 +54,6 @@ def required_root(root: Path | None, content: str) -> Path:
     return root
 
 
-def no_split(name: str, split: str, splits: tuple[str, ...]) -> str:
-    """Message for a split that a dataset does not have."""
-    return f"{name} has no {split} split: choose one of {', '.join(splits)}"
+def no_split(name: str, split: str, splits: tuple[str, ...]) -> NoSplitError:
+    """The error for a split that a dataset does not have."""
+    return NoSplitError(f"{name} has no {split} split: choose one of {', '.join(splits)}")

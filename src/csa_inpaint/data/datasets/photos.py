@@ -19,5 +19,5 @@ class ShippedPhotos:
                 f"data.root={root} has no effect with the shipped photos: add data=folder to use it"
             )
         if split == "test":
-            raise ValueError(no_split("the shipped photos", split, ("train", "val")))
+            raise no_split("the shipped photos", split, ("train", "val"))
         return list_images(Path(__file__).parents[1] / "photos" / split)

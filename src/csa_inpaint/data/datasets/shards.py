@@ -18,10 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from csa_inpaint.data.datasets.layout import Split, no_split, required_root
-from csa_inpaint.data.images import open_image
 from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.packing import PackedStrings
 
@@ -70,7 +68,7 @@ class Shards:
         if not index.exists():
             splits = tuple(path.stem for path in sorted(root.glob("*.npz")))
             if splits:
-                raise ValueError(no_split(str(root), split, splits))
+                raise no_split(str(root), split, splits)
             if any(root.glob("*.tar")):
                 raise ShardError(
                     f"{root} holds shards but no {index.name}: {made} was interrupted there, run "
@@ -131,10 +129,6 @@ class ShardedFiles(FileList):
             )
         return content
 
-    def open(self, index: int) -> Image.Image:
-        """Open an image, its pixels not decoded yet."""
-        return open_image(self.path(index), self.read(index))
-
     def select(self, indices: Iterable[int]) -> "ShardedFiles":
         """The images at these positions, in the order of `indices`."""
         chosen = list(indices)
@@ -182,15 +176,14 @@ def write_index(path: Path, shards: Sequence[Shard]) -> None:
         shard.places["shard"] = number
     names = PackedStrings.pack(name for shard in shards for name in shard.names)
     part = path.with_suffix(".part")
+    arrays: dict[str, Any] = {
+        **names.arrays("name"),
+        "places": np.concatenate([shard.places for shard in shards]),
+        "shards": np.array([shard.file for shard in shards]),
+        "sizes": np.array([shard.size for shard in shards]),
+    }
     with part.open("wb") as file:
-        np.savez(
-            file,
-            names=names.data,
-            name_ends=names.ends,
-            places=np.concatenate([shard.places for shard in shards]),
-            shards=np.array([shard.file for shard in shards]),
-            sizes=np.array([shard.size for shard in shards]),
-        )
+        np.savez(file, **arrays)
     part.replace(path)
 
 
@@ -202,7 +195,7 @@ def read_index(path: Path) -> ShardedFiles:
     """
     try:
         with np.load(path) as arrays:
-            names = PackedStrings(arrays["names"], arrays["name_ends"])
+            names = PackedStrings.from_arrays(arrays, "name")
             places, shards = arrays["places"], arrays["shards"].tolist()
             sizes = arrays["sizes"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
