@@ -8,7 +8,9 @@ from csa_inpaint.data.datasets.list import ListFiles
 from csa_inpaint.data.datasets.paris_streetview import ParisStreetView
 from csa_inpaint.data.datasets.photos import ShippedPhotos
 from csa_inpaint.data.datasets.places2 import Places2
+from csa_inpaint.data.datasets.several import SeveralRoots
 from csa_inpaint.data.datasets.shards import ShardError, Shards
+from csa_inpaint.data.datasets.webdataset import WebDatasetTars, webdataset_module
 from csa_inpaint.data.images import UnreadableImageError, load_image
 from csa_inpaint.data.listing import FileList, list_images
 from csa_inpaint.data.masks import (
@@ -29,9 +31,17 @@ from csa_inpaint.data.shapes import (
     FreeformMask,
     RectangleMask,
 )
-from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
+from csa_inpaint.data.transforms import (
+    Augment,
+    CenterCrop,
+    RandomCrop,
+    Transform,
+    View,
+    to_float,
+)
 
 __all__ = [
+    "Augment",
     "BlobMask",
     "BorderMask",
     "CelebA",
@@ -54,6 +64,7 @@ __all__ = [
     "Places2",
     "RandomCrop",
     "RectangleMask",
+    "SeveralRoots",
     "ShardError",
     "Shards",
     "ShippedPhotos",
@@ -61,9 +72,11 @@ __all__ = [
     "Transform",
     "UnreadableImageError",
     "View",
+    "WebDatasetTars",
     "list_images",
     "load_image",
     "load_mask",
     "mask_from_array",
     "to_float",
+    "webdataset_module",
 ]

@@ -2,24 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from csa_inpaint.data.images import (
-    BadImageError,
+    BAD_FILE_ERRORS,
+    MAX_PIXELS,
     SmallImageError,
     decode_at_least,
     naming,
     upright_size,
 )
 from csa_inpaint.data.listing import FileList
-from csa_inpaint.data.masks import MaskGenerator
+from csa_inpaint.data.masks import Mask, MaskGenerator
 from csa_inpaint.data.samplers import SampleKey, TrainSampler
-from csa_inpaint.data.transforms import Transform, View, show, to_tensor
+from csa_inpaint.data.transforms import Augment, Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
 
 # Decoding at reduced size keeps this many times the pixels that are shown, for resizing to smooth.
@@ -29,11 +29,15 @@ DECODE_RESERVE = 1.5
 _MAX_SKIPS = 20
 
 
+Result = TypeVar("Result")
+
+
 class BadFile(NamedTuple):
-    """An image file that was passed over, and why."""
+    """An image or mask file that was passed over, and why."""
 
     path: str
     reason: str
+    is_mask: bool
 
 
 class Sample(NamedTuple):
@@ -66,7 +70,9 @@ class InpaintingDataset(Dataset[Sample]):
         repeats: passes over the files in one epoch, each with other crops and masks.
         upscale_small: enlarge pictures that are smaller than the crop instead of refusing them.
         skip_bad_files: put another file, chosen at random, in the place of one that is missing,
-            unreadable or too small; the sample says so.
+            unreadable or too small, and of a mask file that is bad; the sample says so.
+        max_pixels: pixels of the largest picture that is decoded.
+        augment: changes what a picture looks like, after it was cut out.
     """
 
     def __init__(
@@ -79,6 +85,8 @@ class InpaintingDataset(Dataset[Sample]):
         repeats: int = 1,
         upscale_small: bool = False,
         skip_bad_files: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        augment: Augment | None = None,
     ) -> None:
         self.files = files
         self.transform = transform
@@ -88,6 +96,8 @@ class InpaintingDataset(Dataset[Sample]):
         self.repeats = repeats
         self.upscale_small = upscale_small
         self.skip_bad_files = skip_bad_files
+        self.max_pixels = max_pixels
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.files) * self.repeats
@@ -99,36 +109,57 @@ class InpaintingDataset(Dataset[Sample]):
             ValueError: the file is unreadable or too small, or a mask cannot be made; it names the
                 file.
         """
-        # Streams of their own: another kind of mask leaves the crops as they were.
-        seed = [self.seed, key.epoch, key.number]
-        view_rng, mask_rng = np.random.default_rng([*seed, 0]), np.random.default_rng([*seed, 1])
-        index = key.number % len(self.files)
         skipped: list[BadFile] = []
-        while True:
-            path = self.files[index]
-            try:
-                image = self._image(index, view_rng)
-                break
-            except (BadImageError, FileNotFoundError) as error:
-                if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
-                    raise
-                other_rng = np.random.default_rng([*seed, 2, len(skipped)])
-                skipped.append(BadFile(str(path), str(error)))
-                index = int(other_rng.integers(len(self.files)))
-        mask = torch.from_numpy(self.mask(*self.size, mask_rng))[None]
-        return Sample(to_tensor(image), mask, str(path), tuple(skipped))
+        index, image = self._tried(lambda attempt: self._image(key, attempt), skipped, False)
+        mask = self._tried(lambda attempt: self.draw_mask(key, attempt), skipped, True)
+        if self.augment is not None:
+            image = self.augment(image, int(self._rng(key, 4).integers(2**63)))
+        return Sample(image, torch.from_numpy(mask)[None], str(self.files[index]), tuple(skipped))
 
-    def _image(self, index: int, rng: np.random.Generator) -> Image.Image:
+    def draw_mask(self, key: SampleKey, attempt: int = 0) -> Mask:
+        """The mask of a sample.
+
+        Args:
+            key: the sample.
+            attempt: how many masks were bad before it.
+        """
+        rng = self._rng(key, 1) if attempt == 0 else self._rng(key, 3, attempt)
+        return self.mask(*self.size, rng)
+
+    def _rng(self, key: SampleKey, *stream: int) -> np.random.Generator:
+        # Streams of their own: another kind of mask leaves the crops as they were.
+        return np.random.default_rng([self.seed, key.epoch, key.number, *stream])
+
+    def _tried(
+        self, attempt: Callable[[int], Result], skipped: list[BadFile], is_mask: bool
+    ) -> Result:
+        """The result of the first attempt that meets no bad file."""
+        number = 0
+        while True:
+            try:
+                return attempt(number)
+            except BAD_FILE_ERRORS as error:
+                if not self.skip_bad_files or number >= _MAX_SKIPS:
+                    raise
+                path = getattr(error, "path", "") or str(error)
+                skipped.append(BadFile(path, str(error), is_mask))
+                number += 1
+
+    def _image(self, key: SampleKey, attempt: int) -> tuple[int, torch.Tensor]:
+        """The picture of a sample, and the index of the file that it comes from."""
+        index = key.number % len(self.files)
+        if attempt > 0:
+            index = int(self._rng(key, 2, attempt - 1).integers(len(self.files)))
         path = self.files[index]
-        with self.files.open(index) as opened:
+        with self.files.open(index, self.max_pixels) as opened:
             with naming(path):
                 picture = upright_size(opened)
-            view = self.transform(picture, self.size, rng)
+            view = self.transform(picture, self.size, self._rng(key, 0))
             if not self.upscale_small:
                 check_resolution(path, picture, view, self.size)
             with naming(path):
                 image = decode_at_least(opened, DECODE_RESERVE * view.scale(self.size))
-        return show(image, view.on(picture, image), self.size)
+        return index, to_tensor(show(image, view.on(picture, image), self.size))
 
 
 def check_resolution(
@@ -151,7 +182,8 @@ def check_resolution(
         raise SmallImageError(
             f"{path} has {picture[0]}x{picture[1]} pixels (height x width), too few for a view of "
             f"{size[0]}x{size[1]}: choose a smaller data.size, remove the picture, or set "
-            "data.upscale_small=true to enlarge small ones"
+            "data.upscale_small=true to enlarge small ones",
+            path,
         )
 
 

@@ -59,6 +59,14 @@ class PackedStrings:
         start = int(self.ends[index - 1]) if index else 0
         return os.fsdecode(self.data[start : int(self.ends[index])].tobytes())
 
+    def select(self, indices: Iterable[int]) -> "PackedStrings":
+        """The strings at these positions, in the order of `indices`."""
+        if isinstance(indices, range) and indices.step == 1 and len(indices):
+            start = int(self.ends[indices.start - 1]) if indices.start else 0
+            ends = self.ends[indices.start : indices.stop]
+            return PackedStrings(self.data[start : int(ends[-1])], ends - start)
+        return PackedStrings.pack(os.fsencode(self[index]) for index in indices)
+
     def __iter__(self) -> Iterator[str]:
         return map(os.fsdecode, self.encoded())
 

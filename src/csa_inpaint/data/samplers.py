@@ -1,10 +1,15 @@
 """The order of samples: reproducible by (seed, epoch), shared between ranks."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
+
+from csa_inpaint.data.listing import Pool
+
+Numbers = npt.NDArray[np.int64]
 
 
 class SampleKey(NamedTuple):
@@ -18,8 +23,9 @@ class TrainSampler(Sampler[SampleKey]):
     """The shuffled keys of one rank, another order each epoch.
 
     Every pass over the files is a permutation of its own, so that none comes a second time before
-    all have come once. The list is made divisible by the number of ranks by repeating its first
-    keys.
+    all have come once. With pools, their weights share the samples of an epoch among them; each
+    pool is gone through in permutations, and the pools are shuffled into each other. The list is
+    made divisible by the number of ranks by repeating its first keys.
 
     Args:
         num_files: images of the training set.
@@ -27,16 +33,24 @@ class TrainSampler(Sampler[SampleKey]):
         seed: with the epoch, decides the order.
         rank: this process.
         world_size: number of processes.
+        pools: neighbours among the files that have a weight of their own; none: all alike.
     """
 
     def __init__(
-        self, num_files: int, repeats: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        num_files: int,
+        repeats: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pools: Sequence[Pool] = (),
     ) -> None:
         self.num_files = num_files
         self.repeats = repeats
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.pools = pools
         self.epoch = 0
         self.skip = 0  # keys left out at the start of the next iteration
 
@@ -49,15 +63,34 @@ class TrainSampler(Sampler[SampleKey]):
 
     def __iter__(self) -> Iterator[SampleKey]:
         epoch, skip = self.epoch, self.skip
-        order = np.concatenate(
+        order = self._weighted(epoch) if self.pools else self._unweighted(epoch)
+        for index in _share(order, self.rank, self.world_size)[skip:]:
+            yield SampleKey(int(index), epoch)
+
+    def _unweighted(self, epoch: int) -> Numbers:
+        return np.concatenate(
             [
                 np.random.default_rng([self.seed, epoch, turn]).permutation(self.num_files)
                 + turn * self.num_files
                 for turn in range(self.repeats)
             ]
         )
-        for index in _share(order, self.rank, self.world_size)[skip:]:
-            yield SampleKey(int(index), epoch)
+
+    def _weighted(self, epoch: int) -> Numbers:
+        weights = np.array([pool.weight for pool in self.pools])
+        # Rounded sums, so that the samples of all pools together are those of the epoch.
+        ends = np.rint(np.cumsum(weights / weights.sum()) * self.num_files * self.repeats)
+        first, parts = 0, []
+        for place, samples in enumerate(np.diff(ends, prepend=0).astype(int).tolist()):
+            files = self.pools[place].files
+            for turn in range(-(-samples // files)):
+                rng = np.random.default_rng([self.seed, epoch, turn, place])
+                part = rng.permutation(files)[: samples - turn * files]
+                parts.append(first + part + turn * self.num_files)
+            first += files
+        # A place after the pools' own: another stream than any of theirs.
+        rng = np.random.default_rng([self.seed, epoch, 0, len(self.pools)])
+        return rng.permutation(np.concatenate(parts))
 
 
 class EvaluationSampler(Sampler[SampleKey]):
@@ -85,9 +118,7 @@ class EvaluationSampler(Sampler[SampleKey]):
             yield SampleKey(int(index), epoch=0)
 
 
-def _share(
-    order: np.ndarray[Any, np.dtype[np.int64]], rank: int, world_size: int
-) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _share(order: Numbers, rank: int, world_size: int) -> Numbers:
     """Every `world_size`-th key from `rank` on, the list first wrapped to a multiple of that."""
     length = -(-len(order) // world_size) * world_size
     return np.resize(order, length)[rank::world_size]

@@ -1,9 +1,10 @@
 """Any folder of images."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from csa_inpaint.data.datasets.layout import Split, no_split, required_root
 from csa_inpaint.data.listing import FileList, is_image, list_images
@@ -34,7 +35,7 @@ class ImageFolder:
                 "val_root and val_fraction are both set: give the validation images a folder of "
                 "their own or hold out a share, not both"
             )
-        self.val_root = None if val_root is None else Path(val_root)
+        self.val_root = None if val_root is None else Path(val_root).expanduser()
         self.val_fraction = val_fraction
 
     def files(self, root: Path | None, split: Split) -> FileList:
@@ -48,12 +49,18 @@ class ImageFolder:
             raise no_split(str(root), split, ("train", "val"))
         if self.val_root is not None:
             return list_images(root if split == "train" else self.val_root)
-        return self._held_out(list_images(root), split)
+        return hold_out(list_images(root), self.val_fraction, split)
 
     def _has_splits(self, root: Path) -> bool:
         if not (root / "train").is_dir() and not (root / "val").is_dir():
             return False
         missing = [name for name in ("train", "val") if not (root / name).is_dir()]
+        if missing == ["val"] and (root / "test").is_dir():
+            raise ValueError(
+                f"{root} has train/ and test/ but no val/. To watch the training on the test "
+                f"images: data.root={root / 'train'} data.layout.val_root={root / 'test'}; to hold "
+                f"out a tenth of the training images instead: data.root={root / 'train'}"
+            )
         if missing:
             raise ValueError(
                 f"{root} has only one of train/ and val/: add {missing[0]}/, or point data.root "
@@ -74,20 +81,29 @@ class ImageFolder:
             )
         return True
 
-    def _held_out(self, files: FileList, split: Split) -> FileList:
-        fraction = 0.1 if self.val_fraction is None else self.val_fraction
-        if len(files) < 2:
-            raise ValueError(
-                f"{files.root} holds one image, too few to train on some and hold out others: add "
-                "images, or name a folder of validation images with data.layout.val_root"
-            )
-        count = min(max(1, round(fraction * len(files))), len(files) - 1)
-        by_hash = sorted(range(len(files)), key=lambda index: _hash(files.name(index)))
-        held_out = set(by_hash[:count])
-        return files.select(
-            index for index in range(len(files)) if (index in held_out) == (split == "val")
+
+def hold_out(files: FileList, fraction: float | None, split: Split) -> FileList:
+    """One side of a split by the hashes of names, which no order and no seed changes.
+
+    Args:
+        files: all images.
+        fraction: share that is held out for validation, at least one image; None means 0.1.
+        split: "train" or "val".
+
+    Raises:
+        ValueError: there is one image only.
+    """
+    if len(files) < 2:
+        raise ValueError(
+            f"{files.root} holds one image, too few to train on some and hold out others: add "
+            "images, or name a folder of validation images with data.layout.val_root"
         )
+    count = min(max(1, round((fraction or 0.1) * len(files))), len(files) - 1)
+    hashes = np.fromiter(map(_hash, files.encoded_names()), np.uint64, len(files))
+    held_out = np.zeros(len(files), dtype=np.bool_)
+    held_out[np.argsort(hashes, kind="stable")[:count]] = True
+    return files.select(np.flatnonzero(held_out == (split == "val")).tolist())
 
 
-def _hash(name: str) -> bytes:
-    return hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+def _hash(name: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())
