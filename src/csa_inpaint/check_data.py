@@ -91,7 +91,7 @@ def read_images(
         done, end = 0, 0
         while line := lines.readline():
             try:
-                results = [ImageCheck(*values) for values in json.loads(line)]
+                results = [_check_of(*values) for values in json.loads(line)]
             except ValueError:  # the check was killed while it wrote this line
                 break
             yield from results
@@ -104,6 +104,13 @@ def read_images(
             lines.write(json.dumps(results) + "\n")
             yield from results
     note.unlink()
+
+
+def _check_of(
+    path: str, problem: str | None, size: list[int], mode: str, digest: str
+) -> ImageCheck:
+    height, width = size  # JSON has no tuples
+    return ImageCheck(path, problem, (height, width), mode, digest)
 
 
 def check_masks(job: tuple[FileList, Polarity]) -> list[MaskCheck]:

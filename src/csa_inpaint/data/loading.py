@@ -110,19 +110,21 @@ class InpaintingDataset(Dataset[Sample]):
                 file.
         """
         skipped: list[BadFile] = []
-        index, image = self._tried(lambda attempt: self._image(key, attempt), skipped, False)
-        mask = self._tried(lambda attempt: self.draw_mask(key, attempt), skipped, True)
+        index, image = self._tried(lambda attempt: self._image(key, attempt), key, skipped)
+        mask = self._tried(lambda attempt: self._mask(key, attempt), None, skipped)
         if self.augment is not None:
             image = self.augment(image, int(self._rng(key, 4).integers(2**63)))
         return Sample(image, torch.from_numpy(mask)[None], str(self.files[index]), tuple(skipped))
 
-    def draw_mask(self, key: SampleKey, attempt: int = 0) -> Mask:
-        """The mask of a sample.
+    def draw_mask(self, key: SampleKey) -> Mask:
+        """The mask of a sample alone.
 
-        Args:
-            key: the sample.
-            attempt: how many masks were bad before it.
+        Shape:
+            (H, W), True in the hole
         """
+        return self._tried(lambda attempt: self._mask(key, attempt), None, [])
+
+    def _mask(self, key: SampleKey, attempt: int) -> Mask:
         rng = self._rng(key, 1) if attempt == 0 else self._rng(key, 3, attempt)
         return self.mask(*self.size, rng)
 
@@ -131,9 +133,15 @@ class InpaintingDataset(Dataset[Sample]):
         return np.random.default_rng([self.seed, key.epoch, key.number, *stream])
 
     def _tried(
-        self, attempt: Callable[[int], Result], skipped: list[BadFile], is_mask: bool
+        self, attempt: Callable[[int], Result], image: SampleKey | None, skipped: list[BadFile]
     ) -> Result:
-        """The result of the first attempt that meets no bad file."""
+        """The result of the first attempt that meets no bad file.
+
+        Args:
+            attempt: makes an image or a mask, given how many were bad before it.
+            image: the sample whose image is made; None for a mask.
+            skipped: the bad files are added to it.
+        """
         number = 0
         while True:
             try:
@@ -141,15 +149,21 @@ class InpaintingDataset(Dataset[Sample]):
             except BAD_FILE_ERRORS as error:
                 if not self.skip_bad_files or number >= _MAX_SKIPS:
                     raise
-                path = getattr(error, "path", "") or str(error)
-                skipped.append(BadFile(path, str(error), is_mask))
+                if image is not None:
+                    path = str(self.files[self._index(image, number)])
+                else:  # a generator may not say which file it read; its message does
+                    path = getattr(error, "path", "") or str(error)
+                skipped.append(BadFile(path, str(error), is_mask=image is None))
                 number += 1
+
+    def _index(self, key: SampleKey, attempt: int) -> int:
+        if attempt == 0:
+            return key.number % len(self.files)
+        return int(self._rng(key, 2, attempt - 1).integers(len(self.files)))
 
     def _image(self, key: SampleKey, attempt: int) -> tuple[int, torch.Tensor]:
         """The picture of a sample, and the index of the file that it comes from."""
-        index = key.number % len(self.files)
-        if attempt > 0:
-            index = int(self._rng(key, 2, attempt - 1).integers(len(self.files)))
+        index = self._index(key, attempt)
         path = self.files[index]
         with self.files.open(index, self.max_pixels) as opened:
             with naming(path):

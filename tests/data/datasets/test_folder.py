@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,16 @@ def test_missing_root_says_what_to_add(layout: ImageFolder | Places2, tmp_path: 
         layout.files(None, "train")
     with pytest.raises(FileNotFoundError, match=r"data\.root=.*nowhere does not exist"):
         layout.files(tmp_path / "nowhere", "train")
+
+
+def test_folder_with_train_and_test_gives_the_line_to_paste(
+    tmp_path: Path, make_images: MakeImages
+) -> None:
+    make_images(tmp_path, ["train/a.jpg", "test/c.jpg"])
+    with pytest.raises(ValueError, match=r"has train/ and test/ but no val/") as caught:
+        ImageFolder().files(tmp_path, "train")
+    root, val_root = re.search(
+        r"data\.root=(\S+) data\.layout\.val_root=(\S+);", str(caught.value)
+    ).groups()
+    assert list(ImageFolder(val_root=val_root).files(Path(root), "val").names()) == ["c.jpg"]
+    assert list(ImageFolder(val_root=val_root).files(Path(root), "train").names()) == ["a.jpg"]
