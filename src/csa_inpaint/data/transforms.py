@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torch import nn
 
 from csa_inpaint.types import Batch
 
@@ -151,7 +151,12 @@ class Augment:
         color_jitter: Mapping[str, Any] | None = None,
         affine: Mapping[str, Any] | None = None,
     ) -> None:
-        self.color_jitter = None if color_jitter is None else v2.ColorJitter(**color_jitter)
+        self.color_jitter: nn.Module | None = None
+        if color_jitter is not None:
+            # Imported where it is used: it takes 160 MB in each process that loads data.
+            from torchvision.transforms.v2 import ColorJitter
+
+            self.color_jitter = ColorJitter(**color_jitter)
         self.affine = None if affine is None else _affine(**affine)
 
     def __call__(self, image: torch.Tensor, seed: int) -> torch.Tensor:
@@ -169,11 +174,13 @@ class Augment:
             if self.color_jitter is not None:
                 image = self.color_jitter(image)
             if self.affine is not None:
+                from torchvision.transforms.v2 import functional
+
                 height, width = image.shape[-2:]
                 # Half of a side all around: `_affine` checks that this is enough.
                 padding = [width // 2, height // 2]
-                image = self.affine(v2.functional.pad(image, padding, padding_mode="reflect"))
-                image = v2.functional.center_crop(image, [height, width])
+                image = self.affine(functional.pad(image, padding, padding_mode="reflect"))
+                image = functional.center_crop(image, [height, width])
         return image
 
 
@@ -182,8 +189,10 @@ def _affine(
     translate: Sequence[float] | None = None,
     scale: Sequence[float] | None = None,
     shear: float = 0.0,
-) -> v2.RandomAffine:
+) -> nn.Module:
     """Torchvision's transform, for a picture that is padded by half its side all around."""
+    from torchvision.transforms.v2 import InterpolationMode, RandomAffine
+
     turn, lean = math.radians(min(abs(degrees), 45)), math.tan(math.radians(abs(shear)))
     moved = max(translate or (0.0,))
     # How far from the middle a square's corner comes from, in sides of the square.
@@ -195,9 +204,10 @@ def _affine(
             "than the half that is filled by mirroring: choose smaller changes"
         )
     half = None if translate is None else [part / 2 for part in translate]  # of the padded picture
-    return v2.RandomAffine(
-        degrees, half, scale, shear or None, interpolation=v2.InterpolationMode.BILINEAR
+    transform: nn.Module = RandomAffine(
+        degrees, half, scale, shear or None, interpolation=InterpolationMode.BILINEAR
     )
+    return transform
 
 
 def show(image: Image.Image, view: View, size: tuple[int, int]) -> Image.Image:
