@@ -77,7 +77,7 @@ class Shards:
             if tars and not any(OURS.fullmatch(name) for name in tars):
                 raise ShardError(
                     f"{root} holds tar files that {made} did not write, {tars[0]} for one. To "
-                    f"train on them as they are: data=webdataset 'data.urls={root}/*.tar'"
+                    f"train on them as they are: data=webdataset 'data.urls=\"{root}/*.tar\"'"
                 )
             if tars:
                 raise ShardError(
