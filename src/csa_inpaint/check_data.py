@@ -1,6 +1,7 @@
 """Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
 
 import json
+import logging
 import sys
 import warnings
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -32,6 +33,8 @@ _TOGETHER = 64  # files that a process is given at a time
 _HOLE = (255, 0, 255)  # magenta: no sky and no snow has it
 _GAP = 2  # pixels between the pictures of a sheet
 _COLUMNS = 4  # pairs of pictures side by side
+
+_log = logging.getLogger(__name__)
 
 
 class MaskCheck(NamedTuple):
@@ -80,30 +83,46 @@ def read_images(
     What was read of a long list is noted in the user's cache folder until all is.
     """
     jobs = [ImageJob(part, max_pixels) for part in _in_parts(files)]
-    if len(files) < CACHE_FROM:
+    note = _open_note(files, max_pixels) if len(files) >= CACHE_FROM else None
+    if note is None:
         yield from chain.from_iterable(in_parallel(check_images, jobs, workers, title))
         return
-    key = f"{files.root.absolute()} {files.digest()} {max_pixels} {_TOGETHER}"
-    note = cache_file("check", key.encode("utf-8", "surrogateescape")).with_suffix(".jsonl")
-    note.parent.mkdir(parents=True, exist_ok=True)
-    with note.open("a+", encoding="ascii") as lines:
-        lines.seek(0)
-        done, end = 0, 0
-        while line := lines.readline():
-            try:
-                results = [_check_of(*values) for values in json.loads(line)]
-            except ValueError:  # the check was killed while it wrote this line
-                break
+    with note:
+        done = 0
+        for results in _noted(note):
             yield from results
-            done, end = done + 1, lines.tell()
+            done += 1
         if done:
             print(f"{title}: {done * _TOGETHER} images were read by a check that was interrupted")
-        lines.seek(end)
-        lines.truncate()
         for results in in_parallel(check_images, jobs[done:], workers, title):
-            lines.write(json.dumps(results) + "\n")
+            note.write(json.dumps(results) + "\n")
             yield from results
-    note.unlink()
+    Path(note.name).unlink()
+
+
+def _open_note(files: FileList, max_pixels: int) -> TextIO | None:
+    key = f"{files.root.absolute()} {files.digest()} {max_pixels} {_TOGETHER}"
+    path = cache_file("check", key.encode("utf-8", "surrogateescape")).with_suffix(".jsonl")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="ascii")
+    except OSError as error:
+        _log.warning("%s could not be written (%s): an interrupted check starts anew", path, error)
+        return None
+
+
+def _noted(note: TextIO) -> Iterator[list[ImageCheck]]:
+    """The results in a note, which is then ready for more."""
+    note.seek(0)
+    end = 0
+    while line := note.readline():
+        try:
+            yield [_check_of(*values) for values in json.loads(line)]
+        except ValueError:  # the check was killed while it wrote this line
+            break
+        end = note.tell()
+    note.seek(end)
+    note.truncate()
 
 
 def _check_of(
@@ -295,7 +314,7 @@ def _check_training(
                 ("train", train, masks),
                 ("val", val, min(masks, len(val.files))),  # each image keeps its mask
             ):
-                ratios = [float(dataset.draw_mask(SampleKey(i, 0)).mean()) for i in range(drawn)]
+                ratios = [float(dataset[SampleKey(i, 0)].mask.float().mean()) for i in range(drawn)]
                 height, width = dataset.size
                 report.lines.append(f"\n{split}: {drawn} masks as drawn for {height}x{width}")
                 report.lines += _histogram(ratios)
@@ -373,7 +392,11 @@ def _name_some(into: list[str], what: str, messages: list[str]) -> None:
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     data: InpaintingDataModule = instantiate(cfg.data, _convert_="all")
-    report = check(data, folder, cfg.workers, cfg.samples, cfg.masks)
+    try:
+        report = check(data, folder, cfg.workers, cfg.samples, cfg.masks)
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command goes on where a large set was", file=sys.stderr)
+        sys.exit(130)
     (folder / "report.txt").write_text(report.text() + "\n", encoding="utf-8")
     print(report.text())
     print(f"This report: {folder / 'report.txt'}")

@@ -49,6 +49,11 @@ class Sample(NamedTuple):
     skipped: tuple[BadFile, ...]  # files whose place this one takes
 
 
+class _Shown(NamedTuple):
+    path: Path
+    image: torch.Tensor  # (3, H, W) uint8
+
+
 class Loaded(NamedTuple):
     """What a worker sends: a batch, and the files that were passed over for it."""
 
@@ -110,19 +115,12 @@ class InpaintingDataset(Dataset[Sample]):
                 file.
         """
         skipped: list[BadFile] = []
-        index, image = self._tried(lambda attempt: self._image(key, attempt), key, skipped)
+        shown = self._tried(lambda attempt: self._image(key, attempt), key, skipped)
         mask = self._tried(lambda attempt: self._mask(key, attempt), None, skipped)
+        image = shown.image
         if self.augment is not None:
             image = self.augment(image, int(self._rng(key, 4).integers(2**63)))
-        return Sample(image, torch.from_numpy(mask)[None], str(self.files[index]), tuple(skipped))
-
-    def draw_mask(self, key: SampleKey) -> Mask:
-        """The mask of a sample alone.
-
-        Shape:
-            (H, W), True in the hole
-        """
-        return self._tried(lambda attempt: self._mask(key, attempt), None, [])
+        return Sample(image, torch.from_numpy(mask)[None], str(shown.path), tuple(skipped))
 
     def _mask(self, key: SampleKey, attempt: int) -> Mask:
         rng = self._rng(key, 1) if attempt == 0 else self._rng(key, 3, attempt)
@@ -161,8 +159,7 @@ class InpaintingDataset(Dataset[Sample]):
             return key.number % len(self.files)
         return int(self._rng(key, 2, attempt - 1).integers(len(self.files)))
 
-    def _image(self, key: SampleKey, attempt: int) -> tuple[int, torch.Tensor]:
-        """The picture of a sample, and the index of the file that it comes from."""
+    def _image(self, key: SampleKey, attempt: int) -> _Shown:
         index = self._index(key, attempt)
         path = self.files[index]
         with self.files.open(index, self.max_pixels) as opened:
@@ -173,7 +170,7 @@ class InpaintingDataset(Dataset[Sample]):
                 check_resolution(path, picture, view, self.size)
             with naming(path):
                 image = decode_at_least(opened, DECODE_RESERVE * view.scale(self.size))
-        return index, to_tensor(show(image, view.on(picture, image), self.size))
+        return _Shown(path, to_tensor(show(image, view.on(picture, image), self.size)))
 
 
 def check_resolution(

@@ -47,6 +47,14 @@ def test_images_of_foreign_tars_are_found_and_read(tars: Path) -> None:
     assert train.open(5).size == (20, 24)
 
 
+def test_tar_of_a_folder_is_read(tars: Path) -> None:
+    (tars.parent / "files/._1.jpg").write_text("a file that macOS adds")
+    with tarfile.open(tars / "folder.tar", "w") as tar:
+        tar.add(tars.parent / "files", ".")
+    names = list(WebDatasetTars("folder.tar", "folder.tar").files(tars, "train").names())
+    assert sorted(names) == sorted(f"{index}.jpg" for index in range(12))
+
+
 def test_patterns_are_wildcards_lists_and_below_the_root(tars: Path) -> None:
     whole = WebDatasetTars(f"{tars}/*.tar", f"{tars}/*.tar").files(None, "train")
     assert len(whole) == 12
@@ -111,7 +119,7 @@ def test_compressed_or_empty_tars_are_named(tars: Path) -> None:
         WebDatasetTars("packed.tar").files(tars, "train")
     with tarfile.open(tars / "text.tar", "w") as tar:
         tar.add(tars.parent / "files/0.jpg", "0.txt")
-    with pytest.raises(ShardError, match=r"no image in .*text\.tar"):
+    with pytest.raises(ShardError, match=r"no image in .*text\.tar for one"):
         WebDatasetTars("text.tar").files(tars, "train")
     with pytest.raises(ValueError, match="no test split"):
         WebDatasetTars("text.tar").files(tars, "test")

@@ -3,7 +3,7 @@
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from csa_inpaint.data.datamodule import InpaintingDataModule
 from csa_inpaint.data.datasets.folder import hold_out
 from csa_inpaint.data.datasets.layout import NoSplitError, Split
 from csa_inpaint.data.datasets.shards import PLACE, ShardedFiles, ShardError
+from csa_inpaint.data.images import IMAGE_SUFFIXES
 from csa_inpaint.data.listing import FileList, is_image
 from csa_inpaint.data.packing import PackedStrings
 
@@ -84,7 +85,10 @@ def _files(root: Path | None, urls: Sequence[str]) -> ShardedFiles:
         save_arrays(cache, **arrays)
     names = PackedStrings.from_arrays(arrays, "name")
     if not len(names):
-        raise ShardError(f"no image in {tars[0]} and the {len(tars) - 1} other tar files")
+        raise ShardError(
+            f"there is no image in the tar files of data.urls, {tars[0]} for one: images are "
+            f"members that end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     common = Path(os.path.commonpath([tar.parent for tar in tars]))
     shards = [str(tar.relative_to(common)) for tar in tars]
     return ShardedFiles(common, names, shards, arrays["places"], checked=False)
@@ -129,8 +133,9 @@ def _members(tars: Sequence[Path]) -> Iterator[tuple[str, tuple[int, int, int, i
         try:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
-                    if member.isfile() and is_image(member.name):
-                        yield member.name, (number, member.offset_data, member.size, 0)
+                    if member.isfile() and is_image(PurePosixPath(member.name).name):
+                        name = member.name.removeprefix("./")
+                        yield name, (number, member.offset_data, member.size, 0)
         except tarfile.TarError as error:
             raise ShardError(
                 f"{path} is no uncompressed tar file, or a damaged one ({error}): unpack .tar.gz "
