@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from csa_inpaint.data import FileList, list_images, listing
+from csa_inpaint.data.listing import shared_files
 
 MakeImages = Callable[..., list[Path]]
 
@@ -164,3 +165,20 @@ def test_two_hundred_bytes_hold_a_name_of_places2(tmp_path: Path) -> None:
     listed = FileList(tmp_path, names)
     assert listed.nbytes() / len(listed) < 60
     assert len(pickle.dumps(listed)) / len(listed) < 60
+
+
+def test_shared_files_are_found_however_they_are_named(tmp_path: Path) -> None:
+    below = FileList(tmp_path / "a", ["b/1.jpg", "2.jpg", "3.jpg"])
+    for root, names, shared in (
+        (tmp_path / "a", ["2.jpg", "4.jpg"], ["a/2.jpg"]),
+        (tmp_path / "a/b", ["1.jpg", "2.jpg"], ["a/b/1.jpg"]),
+        (tmp_path, ["a/2.jpg", "2.jpg", "a/b/1.jpg", "c.jpg"], ["a/2.jpg", "a/b/1.jpg"]),
+        (tmp_path / "c", [f"{tmp_path}/a/3.jpg", "2.jpg"], ["a/3.jpg"]),
+        (tmp_path / "c", ["2.jpg", "../a/3.jpg"], ["a/3.jpg"]),
+        (tmp_path / "c", ["2.jpg", "3.jpg"], []),
+        (tmp_path / "ab", ["2.jpg"], []),
+    ):
+        other = FileList(root, names)
+        for pair in ((below, other), (other, below)):
+            found = {path.resolve() for path in shared_files(*pair)}
+            assert found == {tmp_path / name for name in shared}

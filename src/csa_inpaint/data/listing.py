@@ -3,6 +3,7 @@ runs."""
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -83,7 +84,18 @@ class FileList(Sequence[Path]):
     def encoded_paths(self) -> Iterator[bytes]:
         """The paths as bytes, in order."""
         start = os.fsencode(self.root.resolve()).rstrip(b"/") + b"/"
-        return (start + name for name in self.encoded_names())
+        if self.stays_below_root():
+            return (start + name for name in self.encoded_names())
+        return (
+            os.path.normpath(name if name.startswith(b"/") else start + name)
+            for name in self.encoded_names()
+        )
+
+    def stays_below_root(self) -> bool:
+        """Whether no name is absolute or leads out of the root."""
+        starts = np.append(0, self.packed.ends[:-1])
+        absolute = (self.packed.data[starts] == ord("/")).any()
+        return not absolute and re.search(rb"\.\./", self.packed.data.data) is None
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -147,15 +159,17 @@ def list_images(root: Path) -> FileList:
 
 
 def shared_files(one: FileList, other: FileList) -> list[Path]:
-    """The files that two lists have in common, by their paths.
-
-    Hashes are compared, so that two million names take a second and 30 MB.
-    """
-    mine, others = (
-        np.fromiter(map(hash, files.encoded_paths()), np.int64, len(files))
-        for files in (one, other)
-    )
-    return [one.path(index) for index in np.flatnonzero(np.isin(mine, others)).tolist()]
+    """The files that two lists have in common, by their paths."""
+    roots = [files.root.resolve() for files in (one, other)]
+    nested = roots[0] == roots[1] or roots[0] in roots[1].parents or roots[1] in roots[0].parents
+    if not nested and one.stays_below_root() and other.stays_below_root():
+        return []
+    few, many = sorted((one, other), key=len)
+    # Hashes of the longer list, because its two million paths would take half a gigabyte.
+    hashes = np.fromiter(map(hash, few.encoded_paths()), np.int64, len(few))
+    others = np.sort(np.fromiter(map(hash, many.encoded_paths()), np.int64, len(many)))
+    places = np.searchsorted(others, hashes).clip(max=len(others) - 1)
+    return [few.path(index) for index in np.flatnonzero(others[places] == hashes).tolist()]
 
 
 class Listing(NamedTuple):
