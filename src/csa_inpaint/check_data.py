@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -125,11 +125,9 @@ def _noted(note: TextIO) -> Iterator[list[ImageCheck]]:
     note.truncate()
 
 
-def _check_of(
-    path: str, problem: str | None, size: list[int], mode: str, digest: str
-) -> ImageCheck:
+def _check_of(path: str, problem: str | None, size: list[int], *rest: Any) -> ImageCheck:
     height, width = size  # JSON has no tuples
-    return ImageCheck(path, problem, (height, width), mode, digest)
+    return ImageCheck(path, problem, (height, width), *rest)
 
 
 def check_masks(job: tuple[FileList, Polarity]) -> list[MaskCheck]:
@@ -233,11 +231,13 @@ def _check_split(
     _compare_count(report, data, split, count)
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
-    problems, small, twins = [], [], []
+    problems: list[str] = []
+    fatal: list[str] = []
+    small, twins = [], []
     rng = np.random.default_rng(0)
     for result in results:
         if result.problem is not None:
-            problems.append(result.problem)
+            (problems if result.skippable else fatal).append(result.problem)
             continue
         sizes[result.size] += 1
         modes[result.mode] += 1
@@ -262,6 +262,8 @@ def _check_split(
     harmless = (passed_over and few) or split == "test"  # which training does not read
     into = report.remarks if harmless else report.errors
     _name_some(into, f"{split}: unreadable", problems)
+    unread = report.remarks if split == "test" else report.errors
+    _name_some(unread, f"{split}: on a disk or in a shard that fails", fatal)
     _name_some(into, f"{split}: too small", small)
     _name_some(report.remarks, f"{split}: the same file in two splits", twins)
 

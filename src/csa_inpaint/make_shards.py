@@ -158,6 +158,8 @@ def _bad_file(job: Job, index: int) -> BadFile | None:
     result = check_image(job.files, index, job.max_pixels)
     if result.problem is None:
         return None
+    if not result.skippable:
+        raise ValueError(result.problem)
     if not job.skip_bad_files:
         raise ValueError(f"{result.problem}. data.on_bad_file=skip leaves bad files out")
     return BadFile(result.path, result.problem, is_mask=False)

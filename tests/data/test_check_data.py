@@ -1,5 +1,6 @@
 """The report on a data set: what it finds, and whether it says that training would fail."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from csa_inpaint.data import (
     load_image,
 )
 from csa_inpaint.data.checking import check_image
+from csa_inpaint.make_shards import make_shards
 
 MakeImages = Callable[..., list[Path]]
 
@@ -375,3 +377,20 @@ def test_png_is_unpacked_without_decoding(tmp_path: Path, monkeypatch: pytest.Mo
     noise(tmp_path, "RGB")
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda image: pytest.fail("decoded"))
     assert check_image(FileList(tmp_path, ["a.png"]), 0).problem is None
+
+
+def test_failing_disk_is_never_passed_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_bytes = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == "2.jpg":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)  # in the processes that are forked, too
+    (error,) = report_on(root, on_bad_file="skip").errors
+    assert "train: on a disk or in a shard that fails: 1 files" in error
+    assert "2.jpg could not be read because its disk" in error
+    files = ImageFolder().files(root, "train")
+    with pytest.raises(ValueError, match=r"2\.jpg could not be read because its disk"):
+        make_shards(files, "train", root.parent / "shards", workers=1, skip_bad_files=True)

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from csa_inpaint.data.images import EXIF_ORIENTATION, MAX_PIXELS, naming, open_image, upright_size
+from csa_inpaint.data.images import (
+    BAD_FILE_ERRORS,
+    EXIF_ORIENTATION,
+    MAX_PIXELS,
+    naming,
+    open_image,
+    upright_size,
+)
 from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.masks import FolderMask, HoleRatioMask, MaskGenerator, MixtureMask
 
@@ -28,6 +35,7 @@ class ImageCheck(NamedTuple):
     size: tuple[int, int]  # (height, width) of the upright picture, in pixels
     mode: str
     digest: str  # of the file's bytes
+    skippable: bool = True  # whether a problem is this file's, and not a disk's or a shard's
 
 
 def mask_folders(*generators: MaskGenerator) -> Iterator[FolderMask]:
@@ -79,7 +87,8 @@ def check_image(files: FileList, index: int, max_pixels: int = MAX_PIXELS) -> Im
                 image.load()
             mode = image.mode
     except (OSError, ValueError) as error:
-        return ImageCheck(str(path), str(error), (0, 0), "", "")
+        skippable = isinstance(error, BAD_FILE_ERRORS)
+        return ImageCheck(str(path), str(error), (0, 0), "", "", skippable)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return ImageCheck(str(path), None, size, mode + rotated, digest)
 
