@@ -1,20 +1,29 @@
-"""Images per second of the data pipeline on one core, beside the usual PIL and torchvision one, and
-milliseconds a mask.
+"""Images per second of the data pipeline on one core, beside the usual PIL and torchvision one,
+milliseconds a mask, and what large data sets take: the start of a training, and a check.
 
 Both read the same JPEG files and give 256-pixel batches with free-form masks: the middle of each
 picture at its short side, mirrored at random. `python benchmarks/data.py` writes its own files,
 from the photographs that come with the library, at 256x256 and at 1024x768.
+`python benchmarks/data.py large` measures the start with lists of 1.8 million images (empty files,
+in a temporary folder) and `check_data` on as many pictures as `--images` says.
 """
 
 import argparse
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from queue import Queue
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from common import commit, machine, peak_memory, versions
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -26,25 +35,29 @@ from csa_inpaint.data import (
     FolderMask,
     FreeformMask,
     IrregularTestMask,
+    ListFiles,
     MaskGenerator,
     RandomCrop,
     RectangleMask,
     ShippedPhotos,
+    list_images,
     to_float,
 )
-from csa_inpaint.data.files import FileList
+from csa_inpaint.data.checking import check_image
 from csa_inpaint.data.images import decode_at_least, open_image, upright_size
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.loading import (
     DECODE_RESERVE,
     BatchLoader,
-    EvaluationSampler,
     InpaintingDataset,
 )
+from csa_inpaint.data.samplers import EvaluationSampler
 from csa_inpaint.data.transforms import show, to_tensor
 
 SIZE = (256, 256)
 BATCH = 16
 MASKS = 200
+CATEGORIES = 365
 
 
 class UsualDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -72,10 +85,12 @@ class UsualDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return image, torch.from_numpy(mask)[None].float()
 
 
-def write_images(folder: Path, count: int, height: int, width: int) -> FileList:
+def write_images(
+    folder: Path, count: int, height: int, width: int, suffix: str = "jpg"
+) -> FileList:
     """The shipped photographs at another size, with noise for the detail that enlarging lacks."""
     photos = ShippedPhotos().files(None, "train")
-    names = [f"{number:04}.jpg" for number in range(count)]
+    names = [f"{number:04}.{suffix}" for number in range(count)]
     for number, name in enumerate(names):
         with Image.open(photos[number % len(photos)]) as photo:
             pixels = np.asarray(photo.resize((width, height), Image.Resampling.BICUBIC))
@@ -182,14 +197,114 @@ def mask_milliseconds(folder: Path, repeats: int) -> dict[str, float]:
     return spent
 
 
+class Start(NamedTuple):
+    """What a process took to start."""
+
+    seconds: float
+    megabytes: float  # at most, above those before
+
+
+def write_large(folder: Path, entries: int) -> None:
+    """A folder of empty files like Places2's, and a list of them."""
+    each = entries // CATEGORIES
+    with (folder / "train.txt").open("w") as lines:
+        for category in range(CATEGORIES):
+            below = f"{'abcdefgh'[category % 8]}/category_of_scene_{category:03}"
+            (folder / "images" / below).mkdir(parents=True)
+            for number in range(each):
+                name = f"{below}/{number:08}.jpg"
+                (folder / "images" / name).touch()
+                lines.write(f"{name} {category}\n")
+
+
+def start(kind: str, folder: Path, results: "Queue[Start]") -> None:
+    """List a large data set, in a process of its own."""
+    before, began = peak_memory(), time.perf_counter()
+    if kind == "list":
+        ListFiles(folder / "train.txt", None).files(folder / "images", "train")
+    else:
+        list_images(folder / "images")
+    results.put(Start(time.perf_counter() - began, peak_memory() - before))
+
+
+WORKER = """
+import pickle, sys, torch
+from common import peak_memory
+before = peak_memory()
+pickle.load(sys.stdin.buffer)
+print(peak_memory() - before)
+"""
+
+
+def worker_megabytes(dataset: InpaintingDataset) -> float:
+    """What a process that has imported torch takes more when it is given a dataset."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        input=pickle.dumps(dataset),
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def large(entries: int, images: int) -> None:
+    """Print what a large data set takes to start with and to check."""
+    context = multiprocessing.get_context("spawn")
+
+    def measured(task: Callable[..., None], *arguments: Any) -> Any:
+        results = context.Queue()
+        process = context.Process(target=task, args=(*arguments, results))
+        process.start()
+        result = results.get()
+        process.join()
+        return result
+
+    print(f"{machine('cpu')}, {versions()}, {commit()}\n")
+    print("| start | s | MB at most |", "|---|---|---|", sep="\n")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
+        write_large(folder, entries)
+        time.sleep(3)  # a folder that just changed is not remembered
+        for kind in ("list", "folder"):
+            for run in ("first run", "later runs"):
+                result = measured(start, kind, folder)
+                print(f"| {kind}, {run} | {result.seconds:.1f} | {result.megabytes:.0f} |")
+        files = ListFiles(folder / "train.txt", None).files(folder / "images", "train")
+        dataset = InpaintingDataset(files, RandomCrop(), CenterMask(), SIZE, seed=0)
+        print(f"| spawned worker, above torch alone | | {worker_megabytes(dataset):.0f} |")
+        print(f"\n{len(files)} entries, {files.nbytes() / 1e6:.0f} MB as arrays\n")
+    print(
+        "| check of | ms an image, one core | 50,000 on two cores, min |", "|---|---|---|", sep="\n"
+    )
+    for suffix, side in (("jpg", 256), ("png", 256), ("jpg", 512), ("png", 512), ("png", 1024)):
+        with tempfile.TemporaryDirectory() as name:
+            written = write_images(Path(name), images, side, side, suffix)
+            times = []
+            for _ in range(3):
+                began = time.process_time()
+                problems = [check_image(written, index).problem for index in range(images)]
+                times.append(time.process_time() - began)
+                if any(problems):
+                    raise ValueError(f"a picture that was just written is bad: {problems}")
+        ms = 1000 * min(times) / images
+        print(f"| {side}x{side} {suffix} | {ms:.2f} | {50_000 * ms / 1000 / 60 / 2:.1f} |")
+
+
 def main() -> None:
-    """Print a Markdown table."""
+    """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["pipeline", "large"], default="pipeline")
+    parser.add_argument("--entries", type=int, default=1_803_460, help="files of the large set")
     parser.add_argument("--images", type=int, default=200, help="files of each size")
     parser.add_argument("--repeats", type=int, default=5, help="passes, of which the best counts")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1], help="worker processes")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.what == "large":
+        large(options.entries, options.images)
+        return
     print("| JPEG | workers | PIL + torchvision, images/s | this library, images/s | ratio |")
     print("|---|---|---|---|---|")
     shares = []

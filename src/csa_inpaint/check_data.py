@@ -1,44 +1,40 @@
 """Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
 
-import hashlib
+import json
+import logging
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torchvision.utils import save_image
+from PIL import Image, ImageDraw, ImageFont
 
 from csa_inpaint.cli.entry import command
 from csa_inpaint.cli.parallel import in_parallel
-from csa_inpaint.data import FolderMask, HoleRatioMask, InpaintingDataModule, MaskGenerator
-from csa_inpaint.data.datamodule import MOST_BAD
-from csa_inpaint.data.files import FileList
-from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image, upright_size
-from csa_inpaint.data.layouts import Split
-from csa_inpaint.data.loading import InpaintingDataset, SampleKey, check_resolution
-from csa_inpaint.data.masks import MixtureMask, Polarity, SoftMaskWarning, load_mask
+from csa_inpaint.data import FolderMask, InpaintingDataModule
+from csa_inpaint.data.array_cache import cache_file
+from csa_inpaint.data.checking import ImageCheck, check_image, mask_folders, most_bad, printable
+from csa_inpaint.data.datasets.layout import Split
+from csa_inpaint.data.listing import CACHE_FROM, FileList
+from csa_inpaint.data.loading import InpaintingDataset, Sample, check_resolution
+from csa_inpaint.data.masks import Polarity, SoftMaskWarning, load_mask
+from csa_inpaint.data.samplers import SampleKey
 
 _LISTED = 10  # of many files with the same fault, these are named
 _TOGETHER = 64  # files that a process is given at a time
+_HOLE = (255, 0, 255)  # magenta: no sky and no snow has it
+_GAP = 2  # pixels between the pictures of a sheet
+_COLUMNS = 4  # pairs of pictures side by side
 
-
-class ImageCheck(NamedTuple):
-    """What there is to know about an image file."""
-
-    path: str
-    problem: str | None
-    size: tuple[int, int]  # (height, width) of the upright picture, in pixels
-    mode: str
-    digest: bytes
+_log = logging.getLogger(__name__)
 
 
 class MaskCheck(NamedTuple):
@@ -64,30 +60,74 @@ class Report:
         parts += ["", *(f"remark: {remark}" for remark in self.remarks)] if self.remarks else []
         parts += ["", *(f"ERROR: {error}" for error in self.errors)] if self.errors else []
         verdict = "training would fail" if self.errors else "nothing that would stop a training"
-        return "\n".join([*parts, "", verdict])
+        return printable("\n".join([*parts, "", verdict]))
 
 
-def check_images(files: FileList) -> list[ImageCheck]:
+class ImageJob(NamedTuple):
+    """Image files that a process is given at a time."""
+
+    files: FileList
+    max_pixels: int
+
+
+def check_images(job: ImageJob) -> list[ImageCheck]:
     """Read image files to their end."""
-    return [check_image(files, index) for index in range(len(files))]
+    return [check_image(job.files, index, job.max_pixels) for index in range(len(job.files))]
 
 
-def check_image(files: FileList, index: int) -> ImageCheck:
-    """Read one of a list of image files to its end."""
-    path = files.path(index)
+def read_images(
+    files: FileList, max_pixels: int, workers: int | None, title: str
+) -> Iterator[ImageCheck]:
+    """Read all image files to their end, from where an interrupted check of them left off.
+
+    What was read of a long list is noted in the user's cache folder until all is.
+    """
+    jobs = [ImageJob(part, max_pixels) for part in _in_parts(files)]
+    note = _open_note(files, max_pixels) if len(files) >= CACHE_FROM else None
+    if note is None:
+        yield from chain.from_iterable(in_parallel(check_images, jobs, workers, title))
+        return
+    with note:
+        done = 0
+        for results in _noted(note):
+            yield from results
+            done += 1
+        if done:
+            print(f"{title}: {done * _TOGETHER} images were read by a check that was interrupted")
+        for results in in_parallel(check_images, jobs[done:], workers, title):
+            note.write(json.dumps(results) + "\n")
+            yield from results
+    Path(note.name).unlink()
+
+
+def _open_note(files: FileList, max_pixels: int) -> TextIO | None:
+    key = f"{files.root.absolute()} {files.digest()} {max_pixels} {_TOGETHER}"
+    path = cache_file("check", key.encode("utf-8", "surrogateescape")).with_suffix(".jsonl")
     try:
-        content = files.read(index)
-        with open_image(path, content) as image, naming(path):
-            size, mode = upright_size(image), image.mode
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
-            # At an eighth of its size a JPEG is decoded several times faster, but read to its end.
-            image.draft("RGB", (1, 1))
-            image.load()
-    except (OSError, ValueError) as error:
-        return ImageCheck(str(path), str(error), (0, 0), "", b"")
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    rotated = " rotated by EXIF" if orientation != 1 else ""
-    return ImageCheck(str(path), None, size, mode + rotated, digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+", encoding="ascii")
+    except OSError as error:
+        _log.warning("%s could not be written (%s): an interrupted check starts anew", path, error)
+        return None
+
+
+def _noted(note: TextIO) -> Iterator[list[ImageCheck]]:
+    """The results in a note, which is then ready for more."""
+    note.seek(0)
+    end = 0
+    while line := note.readline():
+        try:
+            yield [_check_of(*values) for values in json.loads(line)]
+        except ValueError:  # the check was killed while it wrote this line
+            break
+        end = note.tell()
+    note.seek(end)
+    note.truncate()
+
+
+def _check_of(path: str, problem: str | None, size: list[int], *rest: Any) -> ImageCheck:
+    height, width = size  # JSON has no tuples
+    return ImageCheck(path, problem, (height, width), *rest)
 
 
 def check_masks(job: tuple[FileList, Polarity]) -> list[MaskCheck]:
@@ -121,26 +161,61 @@ def check(
         masks: masks that are drawn for the histogram of hole ratios.
     """
     report = Report([f"{type(data.layout).__name__}, root {data.root}"])
+    datasets = _list_splits(report, data)
+    seen: dict[str, tuple[str, str]] = {}
+    for split, dataset in datasets.items():
+        results = read_images(dataset.files, data.max_pixels, workers, split)
+        _check_split(report, data, split, dataset, results, seen)
+    for generator in mask_folders(data.mask, data.val_mask):
+        jobs = [(part, generator.polarity) for part in _in_parts(generator.files)]
+        masks_read = in_parallel(check_masks, jobs, workers, "mask files")
+        _check_mask_files(report, data, generator, list(chain.from_iterable(masks_read)))
+    if {"train", "val"} <= datasets.keys() and not report.errors:
+        _check_training(report, data, folder, samples, masks)
+    return report
+
+
+def _list_splits(report: Report, data: InpaintingDataModule) -> dict[Split, InpaintingDataset]:
+    """The splits that are looked through; what keeps others from it goes into the report."""
     datasets: dict[Split, InpaintingDataset] = {}
-    splits: tuple[Split, ...] = ("train", "val", "test")
+    splits: tuple[Split, ...] = ("train", "val")
     for split in splits:
-        if split == "test" and data.test_split != "test":
-            continue
         try:
             datasets[split] = data.dataset(split)
         except (OSError, ValueError) as error:
             report.errors.append(f"{split}: {error}")
-    seen: dict[bytes, tuple[str, str]] = {}
-    for split, dataset in datasets.items():
-        results = in_parallel(check_images, _in_parts(dataset.files), workers, split)
-        _check_split(report, data, split, dataset, chain.from_iterable(results), seen)
-    for generator in _folders(data.mask, data.val_mask):
-        jobs = [(part, generator.polarity) for part in _in_parts(generator.files)]
-        masks_read = in_parallel(check_masks, jobs, workers, "mask files")
-        _check_mask_files(report, generator, list(chain.from_iterable(masks_read)), data.size)
-    if "train" in datasets and not report.errors:
-        _check_training(report, data, folder, samples, masks)
-    return report
+    if not report.errors:
+        try:
+            data.check_shared_files()
+        except ValueError as error:
+            report.errors.append(f"val: {error}")
+    if data.test_split == "test":
+        try:
+            datasets["test"] = data.dataset("test")
+        except (OSError, ValueError) as error:
+            report.remarks.append(f"test, which training does not read: {error}")
+    else:
+        _count_test(report, data)
+    return datasets
+
+
+def _count_test(report: Report, data: InpaintingDataModule) -> None:
+    """Count the images of a test split that these settings do not use."""
+    try:
+        files = data.layout.files(data.root, "test")
+    except (OSError, ValueError):
+        return  # there is none, or not all of it, and nothing will read it
+    report.lines.append(
+        f"\ntest: {len(files)} images in {files.root}, counted but not read (data.test_split=test "
+        "uses them)"
+    )
+    _compare_count(report, data, "test", len(files))
+
+
+def _compare_count(report: Report, data: InpaintingDataModule, split: Split, count: int) -> None:
+    official = data.layout.counts.get(split)
+    if official is not None and official != count:
+        report.remarks.append(f"{split} has {count} images, officially there are {official}")
 
 
 def _check_split(
@@ -149,20 +224,20 @@ def _check_split(
     split: Split,
     dataset: InpaintingDataset,
     results: Iterable[ImageCheck],
-    seen: dict[bytes, tuple[str, str]],
+    seen: dict[str, tuple[str, str]],
 ) -> None:
-    official = data.layout.counts.get(split)
     count = len(dataset.files)
     report.lines.append(f"\n{split}: {count} images in {dataset.files.root}")
-    if official is not None and official != count:
-        report.remarks.append(f"{split} has {count} images, officially there are {official}")
+    _compare_count(report, data, split, count)
     sizes: Counter[tuple[int, int]] = Counter()
     modes: Counter[str] = Counter()
-    problems, small, twins = [], [], []
+    problems: list[str] = []
+    fatal: list[str] = []
+    small, twins = [], []
     rng = np.random.default_rng(0)
     for result in results:
         if result.problem is not None:
-            problems.append(result.problem)
+            (problems if result.skippable else fatal).append(result.problem)
             continue
         sizes[result.size] += 1
         modes[result.mode] += 1
@@ -183,16 +258,20 @@ def _check_split(
             f"  colour: {', '.join(f'{mode} {number}' for mode, number in modes.most_common())}",
         ]
     passed_over = split == "train" and data.on_bad_file == "skip"
-    few = len(problems) + len(small) <= MOST_BAD * count
-    into = report.remarks if passed_over and few else report.errors
+    few = len(problems) + len(small) <= most_bad(data.max_bad_share, count)
+    harmless = (passed_over and few) or split == "test"  # which training does not read
+    into = report.remarks if harmless else report.errors
     _name_some(into, f"{split}: unreadable", problems)
+    unread = report.remarks if split == "test" else report.errors
+    _name_some(unread, f"{split}: on a disk or in a shard that fails", fatal)
     _name_some(into, f"{split}: too small", small)
     _name_some(report.remarks, f"{split}: the same file in two splits", twins)
 
 
 def _check_mask_files(
-    report: Report, generator: FolderMask, results: list[MaskCheck], size: tuple[int, int]
+    report: Report, data: InpaintingDataModule, generator: FolderMask, results: list[MaskCheck]
 ) -> None:
+    size = data.size
     good = [result for result in results if result.problem is None]
     sizes = Counter(result.size for result in good)
     report.lines.append(f"\nmask files: {len(results)} in {generator.files.root}")
@@ -221,54 +300,66 @@ def _check_mask_files(
             f"{soft} of {len(results)} mask files have soft edges, which are thresholded at half"
         )
     problems = [result.problem for result in results if result.problem is not None]
-    _name_some(report.errors, "mask files", problems)
+    passed_over = data.on_bad_file == "skip" and generator not in mask_folders(data.val_mask)
+    few = len(problems) <= most_bad(data.max_bad_share, len(results))
+    _name_some(report.remarks if passed_over and few else report.errors, "mask files", problems)
 
 
 def _check_training(
     report: Report, data: InpaintingDataModule, folder: Path, samples: int, masks: int
 ) -> None:
-    dataset = data.dataset("train")
+    train, val = data.dataset("train"), data.dataset("val")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SoftMaskWarning)  # counted above, file by file
-            ratios = [
-                float(dataset.mask(*dataset.size, np.random.default_rng([data.seed, i])).mean())
-                for i in range(masks)
-            ]
+            for split, dataset, drawn in (
+                ("train", train, masks),
+                ("val", val, min(masks, len(val.files))),  # each image keeps its mask
+            ):
+                ratios = [float(dataset[SampleKey(i, 0)].mask.float().mean()) for i in range(drawn)]
+                height, width = dataset.size
+                report.lines.append(f"\n{split}: {drawn} masks as drawn for {height}x{width}")
+                report.lines += _histogram(ratios)
             # From all over the set: neighbours in a sorted list are often of one kind.
-            numbers = [i * len(dataset.files) // samples for i in range(samples)]
-            shown = [dataset[SampleKey(number, 0)] for number in numbers]
+            numbers = [i * len(train.files) // samples for i in range(samples)]
+            shown = [train[SampleKey(number, 0)] for number in numbers]
         data.train_dataloader()
     except (OSError, ValueError) as error:
-        report.errors.append(f"train: {error}")
+        report.errors.append(str(error))
         return
-    height, width = dataset.size
-    report.lines += [f"\nmasks as drawn for {height}x{width}: {masks}", *_histogram(ratios)]
-    if not shown:
-        return
-    pictures = torch.stack([sample.image / 255 for sample in shown])
-    holes = torch.stack([sample.mask for sample in shown])
-    sheet = folder / "samples.png"
-    # White holes, and beside each picture the whole of it.
-    pairs = torch.stack([pictures.masked_fill(holes, 1.0), pictures], dim=1).flatten(0, 1)
-    save_image(pairs, sheet, nrow=8, pad_value=0.5)
-    report.lines.append(f"\n{samples} samples as the model sees them: {sheet}")
+    if shown:
+        sheet = folder / "samples.png"
+        picture_sheet(shown, train.files.root).save(sheet)
+        report.lines.append(f"\n{samples} samples as the model sees them: {sheet}")
 
 
-def _folders(*generators: MaskGenerator) -> Iterator[FolderMask]:
-    """The mask folders that generators read from, each once."""
-    pending, done = list(generators), set()
-    while pending:
-        generator = pending.pop()
-        if id(generator) in done:
-            continue
-        done.add(id(generator))
-        if isinstance(generator, FolderMask):
-            yield generator
-        elif isinstance(generator, HoleRatioMask):
-            pending.append(generator.mask)
-        elif isinstance(generator, MixtureMask):
-            pending += generator.kinds.values()
+def picture_sheet(samples: Sequence[Sample], root: Path) -> Image.Image:
+    """Samples side by side: the hole in a colour, the whole, and the file's name below.
+
+    Args:
+        samples: as the dataset gives them.
+        root: the names are relative to this folder.
+    """
+    height, width = samples[0].image.shape[-2:]
+    font = ImageFont.load_default()
+    text = 14  # pixels, a line of the font and some space
+    cell = 2 * width + 3 * _GAP, height + 2 * _GAP + text
+    columns = min(_COLUMNS, len(samples))
+    rows = -(-len(samples) // columns)
+    sheet = Image.new("RGB", (columns * cell[0], rows * cell[1]), "white")
+    draw = ImageDraw.Draw(sheet)
+    for number, sample in enumerate(samples):
+        left = number % columns * cell[0] + _GAP
+        top = number // columns * cell[1] + _GAP
+        whole = Image.fromarray(sample.image.permute(1, 2, 0).numpy())
+        sheet.paste(whole, (left + width + _GAP, top))
+        hole = Image.fromarray(sample.mask[0].numpy())
+        sheet.paste(Image.composite(Image.new("RGB", whole.size, _HOLE), whole, hole), (left, top))
+        name = printable(str(Path(sample.path).relative_to(root)))
+        while draw.textlength(name, font) > cell[0] - _GAP:  # its end tells more than its start
+            name = f"…{name[2:]}"
+        draw.text((left, top + height + 1), name, fill="black", font=font)
+    return sheet
 
 
 def _in_parts(files: FileList) -> list[FileList]:
@@ -303,7 +394,11 @@ def _name_some(into: list[str], what: str, messages: list[str]) -> None:
 def main(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     data: InpaintingDataModule = instantiate(cfg.data, _convert_="all")
-    report = check(data, folder, cfg.workers, cfg.samples, cfg.masks)
+    try:
+        report = check(data, folder, cfg.workers, cfg.samples, cfg.masks)
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command goes on where a large set was", file=sys.stderr)
+        sys.exit(130)
     (folder / "report.txt").write_text(report.text() + "\n", encoding="utf-8")
     print(report.text())
     print(f"This report: {folder / 'report.txt'}")

@@ -1,6 +1,5 @@
 """Pack a data set into shards: ``python -m csa_inpaint.make_shards data=… output=…``."""
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import NamedTuple, get_args
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from csa_inpaint.check_data import check_image
 from csa_inpaint.cli.entry import command
 from csa_inpaint.cli.parallel import in_parallel
-from csa_inpaint.data.datamodule import MOST_BAD
-from csa_inpaint.data.files import FileList
-from csa_inpaint.data.layouts import Layout, Split
-from csa_inpaint.data.loading import BadFile
-from csa_inpaint.data.shards import (
+from csa_inpaint.data import InpaintingDataModule
+from csa_inpaint.data.checking import check_image, most_bad, printable
+from csa_inpaint.data.datasets.layout import Split
+from csa_inpaint.data.datasets.shards import (
+    OURS,
     Shard,
     ShardError,
     index_file,
@@ -24,8 +22,9 @@ from csa_inpaint.data.shards import (
     read_shard,
     write_index,
 )
-
-_OURS = re.compile(r"(train|val|test)(-\d+\.(tar|part)|\.npz|\.part|_left_out\.txt)")
+from csa_inpaint.data.images import MAX_PIXELS
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.loading import BadFile
 
 
 class Job(NamedTuple):
@@ -34,6 +33,7 @@ class Job(NamedTuple):
     files: FileList
     path: Path
     skip_bad_files: bool
+    max_pixels: int
 
 
 class Written(NamedTuple):
@@ -50,6 +50,8 @@ def make_shards(
     images_per_shard: int = 10_000,
     workers: int | None = None,
     skip_bad_files: bool = False,
+    max_bad_share: float = 0.01,
+    max_pixels: int = MAX_PIXELS,
 ) -> int:
     """Copy images into shards, byte by byte and in their order, and write the index of them.
 
@@ -62,8 +64,10 @@ def make_shards(
         output: the folder to write to.
         images_per_shard: images in each shard but the last.
         workers: processes; None for one on each core.
-        skip_bad_files: leave out images that cannot be read, at most 1 % of them, and list them in
-            a file, instead of stopping.
+        skip_bad_files: leave out images that cannot be read and list them in a file, instead of
+            stopping.
+        max_bad_share: share of the images that may be left out; one always may, unless it is 0.
+        max_pixels: pixels of the largest picture that is decoded.
 
     Returns:
         the number of images in the shards.
@@ -86,6 +90,7 @@ def make_shards(
             files[start : start + images_per_shard],
             output / f"{split}-{number:06}.tar",
             skip_bad_files,
+            max_pixels,
         )
         for number, start in enumerate(starts)
     ]
@@ -95,14 +100,14 @@ def make_shards(
     for written in in_parallel(write_shard, jobs, workers, split):
         shards.append(written.shard)
         left_out += written.left_out
-        if len(left_out) > MOST_BAD * len(files):
+        if len(left_out) > most_bad(max_bad_share, len(files)):
             raise ValueError(
-                f"{len(left_out)} of {len(files)} {split} images are bad, more than {MOST_BAD:.0%},"
-                f" the last being: {left_out[-1].reason}. python -m csa_inpaint.check_data lists "
-                "them all"
+                f"{len(left_out)} of {len(files)} {split} images are bad, more than "
+                f"data.max_bad_share={max_bad_share:g} allows, the last being: "
+                f"{left_out[-1].reason}. python -m csa_inpaint.check_data lists them all"
             )
     if left_out:
-        reasons = "".join(f"{bad.reason}\n" for bad in left_out)
+        reasons = "".join(f"{printable(bad.reason)}\n" for bad in left_out)
         (output / f"{split}_left_out.txt").write_text(reasons, encoding="utf-8")
     write_index(index, shards)
     return len(files) - len(left_out)
@@ -150,12 +155,14 @@ def _kept(job: Job) -> Written:
 
 
 def _bad_file(job: Job, index: int) -> BadFile | None:
-    result = check_image(job.files, index)
+    result = check_image(job.files, index, job.max_pixels)
     if result.problem is None:
         return None
+    if not result.skippable:
+        raise ValueError(result.problem)
     if not job.skip_bad_files:
         raise ValueError(f"{result.problem}. data.on_bad_file=skip leaves bad files out")
-    return BadFile(result.path, result.problem)
+    return BadFile(result.path, result.problem, is_mask=False)
 
 
 def _others(path: Path) -> str:
@@ -175,7 +182,7 @@ def check_output(output: Path, splits: Sequence[Split]) -> None:
         return
     if not output.is_dir():
         raise FileExistsError(f"output={output} is a file: name a new folder")
-    foreign = [path.name for path in sorted(output.iterdir()) if not _OURS.fullmatch(path.name)]
+    foreign = [path.name for path in sorted(output.iterdir()) if not OURS.fullmatch(path.name)]
     if foreign:
         raise FileExistsError(
             f"output={output} holds {foreign[0]}, which is no shard: name a new folder"
@@ -193,14 +200,21 @@ def main(cfg: DictConfig) -> None:
     if unknown or not cfg.splits:
         raise ValueError(f"splits={cfg.splits}: expected some of {', '.join(get_args(Split))}")
     output = Path(cfg.output).expanduser()
-    root = None if cfg.data.root is None else Path(cfg.data.root).expanduser()
     check_output(output, cfg.splits)
-    layout: Layout = instantiate(cfg.data.layout, _convert_="all")
-    lists = {split: layout.files(root, split) for split in cfg.splits}
+    data: InpaintingDataModule = instantiate(cfg.data, _convert_="all")
+    lists = {split: data.layout.files(data.root, split) for split in cfg.splits}
     try:
         for split, files in lists.items():
-            skip = cfg.data.on_bad_file == "skip"
-            count = make_shards(files, split, output, cfg.images_per_shard, cfg.workers, skip)
+            count = make_shards(
+                files,
+                split,
+                output,
+                cfg.images_per_shard,
+                cfg.workers,
+                data.on_bad_file == "skip",
+                data.max_bad_share,
+                data.max_pixels,
+            )
             left_out = len(files) - count
             more = f", {left_out} bad ones left out: {split}_left_out.txt" if left_out else ""
             print(f"{split}: {count} images{more}")

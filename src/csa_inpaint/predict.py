@@ -8,8 +8,8 @@ from omegaconf import DictConfig
 from rich.progress import track
 
 from csa_inpaint.cli.entry import command
-from csa_inpaint.data.files import list_images
 from csa_inpaint.data.images import load_image
+from csa_inpaint.data.listing import list_images
 from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
 from csa_inpaint.training.loading import load_model

@@ -25,7 +25,7 @@ from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
 from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from csa_inpaint.callbacks import SaveOnInterrupt
 from csa_inpaint.cli.entry import describe
-from csa_inpaint.data.files import list_images
+from csa_inpaint.data.listing import list_images
 
 # The network learns nothing from one batch: the tests are about the commands around it.
 TINY = (

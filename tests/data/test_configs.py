@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from PIL import Image
 
@@ -54,6 +55,8 @@ def datasets(tmp_path: Path, make_images: MakeImages) -> dict[str, list[str]]:
             files = ListFiles("train.txt", "val.txt").files(tmp_path / "list", split)
             make_shards(files, split, tmp_path / name, workers=1)
     own = {name: [f"data.root={tmp_path / name}"] for name in names("data")}
+    own["several"] = [f"data.layout.roots=[{tmp_path / 'folder'},{tmp_path / 'list'}]"]
+    own["webdataset"] = [f"data.urls={tmp_path}/shards/*.tar"]
     own["celebahq"].append("data.upscale_small=true")
     own["list"] += ["data.layout.train_list=train.txt", "data.layout.val_list=val.txt"]
     return own | {"photos": []}
@@ -99,3 +102,23 @@ def test_validation_mask_is_a_group_of_its_own(tmp_path: Path) -> None:
         config = compose("top", ["+mask@data.val_mask=center", "data.num_workers=0"])
     module = instantiate(config.data, _convert_="all")
     assert (next(iter(module.val_dataloader())).mask.sum((1, 2, 3)) == 64 * 64).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "photos"),
+        (["data=celeba"], "celeba"),
+        (["data=celeba", "name=mine"], "mine"),
+        (["+experiment=places2"], "places2"),
+    ],
+)
+def test_runs_are_named_after_their_data(overrides: list[str], name: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    try:
+        assert config.name == name
+        assert f"/{name}/" in config.hydra.run.dir
+    finally:
+        HydraConfig.instance().cfg = None

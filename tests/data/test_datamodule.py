@@ -1,18 +1,28 @@
+import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from csa_inpaint.data import (
+    Augment,
     CenterCrop,
     CenterMask,
+    FolderMask,
     ImageFolder,
     InpaintingDataModule,
+    ListFiles,
     RandomCrop,
+    UnreadableImageError,
 )
-from csa_inpaint.data.loading import SampleKey
+from csa_inpaint.data.images import StorageError
+from csa_inpaint.data.samplers import SampleKey
 from csa_inpaint.types import Batch
 
 MakeImages = Callable[..., list[Path]]
@@ -138,8 +148,95 @@ def test_replacement_is_the_file_its_path_says_and_reproducible(many: Path) -> N
 def test_more_than_one_percent_of_bad_files_stops_training(many: Path) -> None:
     (many / "train" / "100.jpg").write_text("no image")
     loader = data(many, on_bad_file="skip").train_dataloader()
-    with pytest.raises(ValueError, match=r"3 of 200 training images are bad, more than 1%"):
+    message = r"3 of 200 training images are bad, more than data\.max_bad_share=0\.01 allows"
+    with pytest.raises(ValueError, match=message):
         list(loader)
+    assert list(data(many, on_bad_file="skip", max_bad_share=0.015).train_dataloader())
+
+
+def test_one_bad_file_of_a_small_set_is_skipped(root: Path, make_images: MakeImages) -> None:
+    make_images(root, [f"train/{index}.jpg" for index in range(4)])
+    (root / "train" / "0.jpg").write_bytes(b"")
+    module = data(root, on_bad_file="skip", batch_size=1)
+    list(module.train_dataloader())
+    assert list(module.bad_files) == [str(root / "train" / "0.jpg")]
+    with pytest.raises(ValueError, match=r"1 of 6 training images are bad, more than .*share=0"):
+        list(data(root, on_bad_file="skip", batch_size=1, max_bad_share=0).train_dataloader())
+    with pytest.raises(ValueError, match=r"data\.max_bad_share=1\.5"):
+        data(root, max_bad_share=1.5)
+
+
+def test_folders_and_links_named_like_images_are_skipped(
+    root: Path, make_images: MakeImages
+) -> None:
+    make_images(root, [f"{index}.jpg" for index in range(6)])
+    (root / "6.jpg").mkdir()
+    (root / "7.jpg").symlink_to("7.jpg")
+    (root / "list.txt").write_text("".join(f"{index}.jpg\n" for index in range(8)))
+    module = InpaintingDataModule(
+        ListFiles("list.txt", None), CenterMask(4), root, 16, on_bad_file="skip", max_bad_share=0.5
+    )
+    list(module.train_dataloader())
+    assert sorted(module.bad_files) == [str(root / "6.jpg"), str(root / "7.jpg")]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_forbidden_files_are_skipped_and_failing_disks_never(
+    root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    read_bytes = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == "a.jpg":
+            raise OSError(number, os.strerror(number), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    module = data(root, on_bad_file="skip", batch_size=1)
+    if number == errno.EACCES:
+        list(module.train_dataloader())
+        assert "no permission to read" in module.bad_files[str(root / "train" / "a.jpg")]
+    else:
+        with pytest.raises(StorageError, match=r"a\.jpg could not be read because its disk"):
+            list(module.train_dataloader())
+        assert not module.bad_files
+
+
+class FolderLike:
+    """Holes of which every third comes from a file that is bad."""
+
+    def __call__(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+        if rng.integers(3) == 0:
+            raise UnreadableImageError("masks/7.png is damaged", "masks/7.png")
+        return CenterMask(4)(height, width, rng)
+
+
+def test_bad_masks_are_skipped_like_images(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module = data(root, batch_size=1, repeats=10, on_bad_file="skip")
+    module.mask = FolderLike()
+    assert len(list(module.train_dataloader())) == 20
+    assert module.bad_masks == {"masks/7.png": "masks/7.png is damaged"}
+    assert not module.bad_files
+    module.teardown()
+    assert "1 mask files were passed over" in caplog.text
+    strict = data(root, batch_size=1, repeats=10)
+    strict.mask = FolderLike()
+    with pytest.raises(UnreadableImageError, match=r"masks/7\.png is damaged"):
+        list(strict.train_dataloader())
+
+
+def test_too_many_bad_masks_stop(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("0.png", "1.png", "2.png", "3.png"):
+        Image.fromarray(CenterMask(4)(16, 16, np.random.default_rng(0))).save(
+            tmp_path / "masks" / name
+        )
+    module = data(root, batch_size=1, repeats=20, on_bad_file="skip")
+    module.mask = FolderMask(tmp_path / "masks")
+    for name in ("1.png", "2.png"):
+        (tmp_path / "masks" / name).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="2 of 4 mask files are bad"):
+        list(module.train_dataloader())
 
 
 def test_bad_files_of_validation_always_stop(many: Path) -> None:
@@ -170,3 +267,74 @@ def test_settings_out_of_range_are_named(tmp_path: Path, settings: dict[str, int
     (name,) = settings
     with pytest.raises(ValueError, match=rf"data\.{name}={settings[name]}"):
         data(tmp_path, **settings)
+
+
+def test_validation_on_training_images_is_refused(root: Path, make_images: MakeImages) -> None:
+    make_images(root, ["flat/a.jpg", "flat/b.jpg", "flat/deep/c.jpg"])
+    flat = root / "flat"
+    for val_root, count in ((flat, 3), (flat / "deep", 1), (flat / "../flat", 3)):
+        module = data(root)
+        module.root, module.layout = flat, ImageFolder(val_root=val_root)
+        with pytest.raises(
+            ValueError, match=rf"{count} of the {count} validation images are train"
+        ):
+            module.setup("fit")
+        module.allow_shared_files = True
+        module.setup("fit")
+    data(root).setup("fit")
+
+
+def test_one_list_for_training_and_validation_is_refused(root: Path) -> None:
+    (root / "list.txt").write_text("train/a.jpg\n./val/c.jpg\n")
+    (root / "val.txt").write_text(f"{root}/val/c.jpg\n{root}/val/d.jpg\n")
+    layout = ListFiles("list.txt", "val.txt")
+    module = InpaintingDataModule(layout, CenterMask(4), root, 16)
+    with pytest.raises(ValueError, match=r"1 of the 2 validation images .*val/c\.jpg for one"):
+        module.setup("fit")
+
+
+def test_state_tells_other_data_in_words(root: Path, make_images: MakeImages) -> None:
+    module = data(root)
+    module.setup("fit")
+    state = module.state_dict()
+    moved = root.rename(root.with_name("moved"))
+    same = data(moved)
+    same.setup("fit")
+    same.load_state_dict(state)
+    make_images(moved, ["train/c.jpg"])
+    other = data(moved)
+    other.setup("fit")
+    with pytest.raises(ValueError, match=r"trained on 2 images in .*; this run has 3 in .*allow_"):
+        other.load_state_dict(state)
+    other.allow_other_data = True
+    other.load_state_dict(state)
+    validating = data(moved)
+    validating.setup("validate")
+    validating.load_state_dict(state)  # to validate on other data is nothing to refuse
+
+
+def test_pinned_memory_is_for_cuda_unless_asked_for(root: Path) -> None:
+    def pins(device: str, **settings: object) -> bool:
+        module = data(root, batch_size=2, **settings)
+        strategy = SimpleNamespace(root_device=torch.device(device))
+        module.trainer = SimpleNamespace(strategy=strategy, global_rank=0, world_size=1)
+        return module.train_dataloader().pin_memory
+
+    assert pins("cuda")
+    assert not pins("cpu")
+    assert not pins("cuda", pin_memory=False)
+    assert pins("cpu", pin_memory=True)
+    assert not data(root, batch_size=2).train_dataloader().pin_memory
+
+
+def test_augmentation_is_of_training_alone_and_reproducible(root: Path) -> None:
+    def samples(split: str, augment: Augment | None) -> list[torch.Tensor]:
+        dataset = data(root, augment=augment).dataset(split)
+        return [dataset[SampleKey(0, epoch)].image for epoch in (0, 0, 1)]
+
+    jitter = Augment(color_jitter={"brightness": 0.5})
+    first, again, later = samples("train", jitter)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+    assert not torch.equal(first, samples("train", None)[0])
+    assert torch.equal(samples("val", jitter)[0], samples("val", None)[0])

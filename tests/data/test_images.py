@@ -1,10 +1,13 @@
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
-from csa_inpaint.data import UnreadableImageError, load_image
+from csa_inpaint.data import UnreadableImageError, list_images, load_image
+from csa_inpaint.data.images import StorageError
 
 RAMP = np.linspace(0, 255, 24 * 32 * 3).reshape(24, 32, 3).astype(np.uint8)
 GREY = RAMP[..., 0]
@@ -112,7 +115,7 @@ def test_empty_file_is_named(tmp_path: Path) -> None:
 
 def test_text_file_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("<html>404</html>")
-    with pytest.raises(UnreadableImageError, match=r"a\.jpg is not an image: remove"):
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg is not an image: it begins with b'<h"):
         load_image(tmp_path / "a.jpg")
 
 
@@ -128,12 +131,93 @@ def test_truncated_file_is_named(tmp_path: Path, suffix: str, share: float) -> N
         load_image(path)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("limit", [1000, 500])  # Pillow warns above the limit, fails above twice it
-def test_decompression_bomb_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
-) -> None:
+def test_decompression_bomb_is_refused_with_the_key_that_allows_it(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(UnreadableImageError, match=r"a\.png .*(bomb|too large)"):
+    message = r"a\.png has 40x30 pixels, more than data\.max_pixels=1199: .*data\.max_pixels=1200"
+    with pytest.raises(UnreadableImageError, match=message):
+        load_image(tmp_path / "a.png", max_pixels=1199)
+    assert load_image(tmp_path / "a.png", max_pixels=1200).size == (40, 30)
+
+
+@pytest.mark.filterwarnings("error")
+def test_limit_of_pillow_does_not_apply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert load_image(tmp_path / "a.png").size == (40, 30)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_postscript_is_named_and_starts_no_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: pytest.fail("started"))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg is not an image: it holds EPS"):
+        load_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jfif", "jpe", "avif"])
+def test_less_common_suffixes_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    flat = np.full((16, 16, 3), 120, dtype=np.uint8)
+    Image.fromarray(flat).save(path)
+    assert list(list_images(tmp_path).names()) == [path.name]
+    np.testing.assert_allclose(read(path), flat, atol=3)
+
+
+@pytest.mark.parametrize("factor", [1, 257])
+def test_values_of_32_bit_grey_tell_their_range(tmp_path: Path, factor: int) -> None:
+    Image.fromarray(GREY.astype(np.int32) * factor).save(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as stored:
+        assert stored.mode == "I"
+    np.testing.assert_array_equal(read(tmp_path / "a.tif")[..., 0], GREY)
+
+
+@pytest.mark.parametrize("value", [70000, -1])
+def test_32_bit_values_out_of_range_are_refused(tmp_path: Path, value: int) -> None:
+    Image.fromarray(np.full((4, 4), value, dtype=np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImageError, match=rf"a\.tif: .*32-bit pixels from {value}"):
+        load_image(tmp_path / "a.tif")
+
+
+def test_link_onto_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").symlink_to("a.jpg")
+    with pytest.raises(UnreadableImageError, match=r"a\.jpg is a link that leads back to itself"):
+        load_image(tmp_path / "a.jpg")
+
+
+class Disk:
+    """Fails some times with an error of the system, then gives the file."""
+
+    def __init__(self, number: int, failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = failures
+        read_bytes = Path.read_bytes
+
+        def fails(path: Path) -> bytes:
+            if self.left == 0:
+                return read_bytes(path)
+            self.left -= 1
+            raise OSError(number, os.strerror(number), str(path))
+
+        monkeypatch.setattr(Path, "read_bytes", fails)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_failing_disk_is_asked_again_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    Image.fromarray(RAMP).save(tmp_path / "a.png")
+    disk = Disk(number, 1, monkeypatch)
+    np.testing.assert_array_equal(read(tmp_path / "a.png"), RAMP)
+    disk.left = 2
+    with pytest.raises(StorageError, match=r"a\.png could not be read because its disk") as caught:
+        load_image(tmp_path / "a.png")
+    assert os.strerror(number) in str(caught.value)
+    assert "Errno" not in str(caught.value)
+
+
+def test_forbidden_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(errno.EACCES, 1, monkeypatch)  # root may read files of mode 000
+    with pytest.raises(PermissionError, match=r"no permission to read .*a\.png: check its access"):
         load_image(tmp_path / "a.png")

@@ -1,6 +1,8 @@
 """The order of samples: reproducible, shared between ranks, resumable."""
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from csa_inpaint.data import (
     to_float,
 )
 from csa_inpaint.data.images import decode_at_least, open_image
-from csa_inpaint.data.loading import EvaluationSampler, SampleKey, TrainSampler
+from csa_inpaint.data.samplers import EvaluationSampler, SampleKey, TrainSampler
 from csa_inpaint.data.transforms import show
 from csa_inpaint.types import Batch
 
@@ -290,3 +292,11 @@ def test_float_batches_span_minus_one_to_one() -> None:
     np.testing.assert_allclose(batch.image.flatten(), [-1, -0.6, 1], atol=1e-6)
     assert batch.mask.dtype == torch.float32
     assert batch.mask.item() == 1
+
+
+def test_loading_needs_neither_lightning_nor_torchvision() -> None:
+    code = "import sys, csa_inpaint.data.loading; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "csa_inpaint.data.loading" in loaded
+    assert not loaded & {"pytorch_lightning", "torchvision", "hydra"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from csa_inpaint.data import ImageFolder, ShardError, Shards
-from csa_inpaint.data.files import FileList, list_images
+from csa_inpaint.data.listing import FileList, list_images
 from csa_inpaint.make_shards import check_output, make_shards
 
 MakeImages = Callable[..., list[Path]]
@@ -61,7 +61,7 @@ def test_bad_files_are_left_out_and_listed(files: FileList, output: Path) -> Non
 def test_more_than_one_percent_of_bad_files_stops(files: FileList, output: Path) -> None:
     for index in (1, 2, 3):
         files[index].write_bytes(b"")
-    with pytest.raises(ValueError, match=r"3 of 200 train images are bad, more than 1%"):
+    with pytest.raises(ValueError, match=r"3 of 200 train images are bad, more than data\.max_bad"):
         make_shards(files, "train", output, 90, 1, skip_bad_files=True)
 
 

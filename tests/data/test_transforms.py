@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from csa_inpaint.data import CenterCrop, RandomCrop, View
+from csa_inpaint.data import Augment, CenterCrop, RandomCrop, View
 from csa_inpaint.data.transforms import show, to_tensor
 
 
@@ -97,3 +98,48 @@ def test_to_tensor_puts_channels_first() -> None:
 def test_random_crop_refuses_settings_out_of_range(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         RandomCrop(**settings)
+
+
+PICTURE = (
+    torch.from_numpy(np.random.default_rng(0).integers(40, 200, (3, 8, 8), dtype=np.uint8))
+    .repeat_interleave(4, 1)
+    .repeat_interleave(4, 2)
+)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"color_jitter": {"brightness": 0.4, "hue": 0.1}},
+        {"affine": {"degrees": 20, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": 5}},
+    ],
+)
+def test_augment_depends_on_its_seed_alone(settings: dict[str, dict[str, object]]) -> None:
+    augment = Augment(**settings)
+    state = torch.get_rng_state()
+    one = augment(PICTURE, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(7)
+    assert torch.equal(augment(PICTURE, 1), one)
+    assert not torch.equal(augment(PICTURE, 2), one)
+    assert not torch.equal(one, PICTURE)
+    assert one.shape == PICTURE.shape
+    assert one.dtype == torch.uint8
+
+
+def test_augment_without_settings_changes_nothing() -> None:
+    assert torch.equal(Augment()(PICTURE, 1), PICTURE)
+
+
+def test_affine_mirrors_at_the_borders() -> None:
+    augment = Augment(affine={"degrees": 45, "scale": [0.75, 0.75]})
+    for seed in range(20):
+        assert augment(PICTURE, seed).min() >= 40  # black would come from outside the picture
+
+
+@pytest.mark.parametrize(
+    "affine", [{"scale": [0.4, 1]}, {"degrees": 90, "scale": [0.7, 1]}, {"translate": [0.6, 0]}]
+)
+def test_affine_that_shows_too_much_is_refused(affine: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"data\.augment\.affine .* outside the picture"):
+        Augment(affine=affine)

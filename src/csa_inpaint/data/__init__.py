@@ -1,35 +1,100 @@
-"""Images and masks: reading, holes, augmentation, batches."""
+"""Images and masks: reading, holes, augmentation, batches.
 
-from csa_inpaint.data.celeba import CelebA, CelebAHQ
-from csa_inpaint.data.datamodule import InpaintingDataModule
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.images import UnreadableImageError, load_image
-from csa_inpaint.data.layouts import ImageFolder, Layout, ListFiles, ShippedPhotos
-from csa_inpaint.data.masks import (
-    BadMaskError,
-    BlobMask,
-    BorderMask,
-    CenterMask,
-    FolderMask,
-    FreeformMask,
-    HoleRatioMask,
-    InvertedMaskWarning,
-    IrregularTestMask,
-    MaskGenerator,
-    MixtureMask,
-    PairedMask,
-    RectangleMask,
-    SegmentationMask,
-    SoftMaskWarning,
-    load_mask,
-    mask_from_array,
-)
-from csa_inpaint.data.paris_streetview import ParisStreetView
-from csa_inpaint.data.places2 import Places2
-from csa_inpaint.data.shards import ShardError, Shards
-from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, View, to_float
+The public names load when they are first used: a process that only loads data needs neither
+Lightning nor torchvision.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from csa_inpaint.data.datamodule import InpaintingDataModule
+    from csa_inpaint.data.datasets.celeba import CelebA, CelebAHQ
+    from csa_inpaint.data.datasets.folder import ImageFolder
+    from csa_inpaint.data.datasets.layout import Layout
+    from csa_inpaint.data.datasets.list import ListFiles
+    from csa_inpaint.data.datasets.paris_streetview import ParisStreetView
+    from csa_inpaint.data.datasets.photos import ShippedPhotos
+    from csa_inpaint.data.datasets.places2 import Places2
+    from csa_inpaint.data.datasets.several import SeveralRoots
+    from csa_inpaint.data.datasets.shards import ShardError, Shards
+    from csa_inpaint.data.datasets.webdataset import WebDatasetTars, webdataset_module
+    from csa_inpaint.data.images import UnreadableImageError, load_image
+    from csa_inpaint.data.listing import FileList, list_images
+    from csa_inpaint.data.masks import (
+        BadMaskError,
+        BlobMask,
+        BorderMask,
+        CenterMask,
+        FolderMask,
+        FreeformMask,
+        HoleRatioMask,
+        InvertedMaskWarning,
+        IrregularTestMask,
+        MaskGenerator,
+        MixtureMask,
+        PairedMask,
+        RectangleMask,
+        SegmentationMask,
+        SoftMaskWarning,
+        load_mask,
+        mask_from_array,
+    )
+    from csa_inpaint.data.transforms import (
+        Augment,
+        CenterCrop,
+        RandomCrop,
+        Transform,
+        View,
+        to_float,
+    )
+
+_HOMES = {
+    "Augment": "transforms",
+    "BadMaskError": "masks",
+    "BlobMask": "masks",
+    "BorderMask": "masks",
+    "CelebA": "datasets.celeba",
+    "CelebAHQ": "datasets.celeba",
+    "CenterCrop": "transforms",
+    "CenterMask": "masks",
+    "FileList": "listing",
+    "FolderMask": "masks",
+    "FreeformMask": "masks",
+    "HoleRatioMask": "masks",
+    "ImageFolder": "datasets.folder",
+    "InpaintingDataModule": "datamodule",
+    "InvertedMaskWarning": "masks",
+    "IrregularTestMask": "masks",
+    "Layout": "datasets.layout",
+    "ListFiles": "datasets.list",
+    "MaskGenerator": "masks",
+    "MixtureMask": "masks",
+    "PairedMask": "masks",
+    "ParisStreetView": "datasets.paris_streetview",
+    "Places2": "datasets.places2",
+    "RandomCrop": "transforms",
+    "RectangleMask": "masks",
+    "SegmentationMask": "masks",
+    "SeveralRoots": "datasets.several",
+    "ShardError": "datasets.shards",
+    "Shards": "datasets.shards",
+    "ShippedPhotos": "datasets.photos",
+    "SoftMaskWarning": "masks",
+    "Transform": "transforms",
+    "UnreadableImageError": "images",
+    "View": "transforms",
+    "WebDatasetTars": "datasets.webdataset",
+    "list_images": "listing",
+    "load_image": "images",
+    "load_mask": "masks",
+    "mask_from_array": "masks",
+    "to_float": "transforms",
+    "webdataset_module": "datasets.webdataset",
+}
 
 __all__ = [
+    "Augment",
     "BadMaskError",
     "BlobMask",
     "BorderMask",
@@ -55,6 +120,7 @@ __all__ = [
     "RandomCrop",
     "RectangleMask",
     "SegmentationMask",
+    "SeveralRoots",
     "ShardError",
     "Shards",
     "ShippedPhotos",
@@ -62,9 +128,23 @@ __all__ = [
     "Transform",
     "UnreadableImageError",
     "View",
+    "WebDatasetTars",
     "list_images",
     "load_image",
     "load_mask",
     "mask_from_array",
     "to_float",
+    "webdataset_module",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

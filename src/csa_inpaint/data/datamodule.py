@@ -8,21 +8,20 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import LightningDataModule
 
-from csa_inpaint.data.layouts import Layout, Split
+from csa_inpaint.data.checking import mask_folders, most_bad, printable
+from csa_inpaint.data.datasets.layout import Layout, Split
+from csa_inpaint.data.images import MAX_PIXELS
+from csa_inpaint.data.listing import shared_files
 from csa_inpaint.data.loading import (
     BadFile,
     BatchLoader,
-    EvaluationSampler,
     InpaintingDataset,
     ResumableDataLoader,
-    TrainSampler,
 )
 from csa_inpaint.data.masks import HoleRatioMask, MaskGenerator
-from csa_inpaint.data.transforms import CenterCrop, RandomCrop, Transform, to_float
+from csa_inpaint.data.samplers import EvaluationSampler, TrainSampler
+from csa_inpaint.data.transforms import Augment, CenterCrop, RandomCrop, Transform, to_float
 from csa_inpaint.types import Batch
-
-# Share of bad files above which skipping them would hide that something is wrong.
-MOST_BAD = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +36,8 @@ class InpaintingDataModule(LightningDataModule):
 
     Use it with `Trainer(use_distributed_sampler=False)`: its samplers share the images between
     ranks themselves. Resuming in the middle of an epoch continues with the batch after the last
-    one.
+    one. Checkpoints hold a digest of the list of training images, so that a training is not
+    continued on other data by mistake.
 
     Args:
         layout: knows where the dataset keeps its splits.
@@ -46,6 +46,7 @@ class InpaintingDataModule(LightningDataModule):
         size: side of the images the model sees, or (height, width), in pixels.
         train_transform: which part of a picture is shown in training.
         val_transform: the same for validation and test.
+        augment: changes colours and shapes of training images.
         val_mask: makes the holes of validation and test; None means as in training.
         hole_ratio: (low, high) share of the picture that holes of `mask` cover, of whatever kind
             they are; a `val_mask` of its own is left as it is.
@@ -55,20 +56,26 @@ class InpaintingDataModule(LightningDataModule):
         repeats: passes over the training images in one epoch, each with other crops and masks.
         num_workers: processes that load data, per loader; 0 loads in the main process.
         prefetch_factor: batches that each worker keeps ready.
-        pin_memory: copy batches through pinned memory, for faster transfer to a GPU.
+        pin_memory: copy batches through pinned memory, for faster transfer to a GPU; None does so
+            where the Trainer uses CUDA.
         persistent_workers: keep the workers from one epoch to the next.
         seed: decides order, crops and masks of training.
         val_seed: decides the masks of validation and test; not the training seed, so that runs with
             different seeds are judged on the same holes.
         test_split: the split that `trainer.test` uses: "test" where the dataset has one.
-        on_bad_file: what to do with a training image that is missing, unreadable or too small:
-            "error" stops, "skip" takes another image, logs the file and lists all at the end, and
-            stops when they are more than 1 % of the images. Validation and test always stop. A
-            mask file that cannot be used is treated alike, in validation and test too: another mask
-            is drawn.
+        on_bad_file: what to do with a training image that is missing, unreadable or too small, and
+            with a mask file that is bad: "error" stops; "skip" takes another one, logs the file,
+            lists all at the end, and stops when they are too many. A bad image of validation or
+            test always stops.
+        max_bad_share: share of the training images, and of the mask files, that may be bad; one
+            file always may, unless the share is 0.
+        max_pixels: pixels of the largest picture that is decoded.
+        allow_shared_files: train on images that validation uses too.
+        allow_other_data: resume a checkpoint of a training on other images.
 
     Raises:
-        ValueError: a setting is out of range; in `setup`: the layout does not fit `root`.
+        ValueError: a setting is out of range; in `setup`: the layout does not fit `root`, or
+            training and validation share images.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class InpaintingDataModule(LightningDataModule):
         size: int | Sequence[int] = 256,
         train_transform: Transform | None = None,
         val_transform: Transform | None = None,
+        augment: Augment | None = None,
         val_mask: MaskGenerator | None = None,
         hole_ratio: tuple[float, float] | None = None,
         upscale_small: bool = False,
@@ -87,12 +95,16 @@ class InpaintingDataModule(LightningDataModule):
         repeats: int = 1,
         num_workers: int = 0,
         prefetch_factor: int = 2,
-        pin_memory: bool = False,
+        pin_memory: bool | None = None,
         persistent_workers: bool = True,
         seed: int = 0,
         val_seed: int = 0,
         test_split: Split = "val",
         on_bad_file: Literal["error", "skip"] = "error",
+        max_bad_share: float = 0.01,
+        max_pixels: int = MAX_PIXELS,
+        allow_shared_files: bool = False,
+        allow_other_data: bool = False,
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -101,6 +113,7 @@ class InpaintingDataModule(LightningDataModule):
         self.size = _size(size)
         self.train_transform = train_transform or RandomCrop()
         self.val_transform = val_transform or CenterCrop()
+        self.augment = augment
         self.val_mask = val_mask or self.mask
         self.upscale_small = upscale_small
         self.batch_size = _at_least(1, "batch_size", batch_size)
@@ -116,21 +129,74 @@ class InpaintingDataModule(LightningDataModule):
         if on_bad_file not in ("error", "skip"):
             raise ValueError(f"data.on_bad_file={on_bad_file}: expected error or skip")
         self.on_bad_file = on_bad_file
+        if not 0 <= max_bad_share <= 1:
+            raise ValueError(f"data.max_bad_share={max_bad_share}: expected a share from 0 to 1")
+        self.max_bad_share = max_bad_share
+        self.max_pixels = _at_least(1, "max_pixels", max_pixels)
+        self.allow_shared_files = allow_shared_files
+        self.allow_other_data = allow_other_data
         self.bad_files: dict[str, str] = {}
         """Path of each training image that was passed over, and why."""
         self.bad_masks: dict[str, str] = {}
-        """Path of each mask file that was passed over, and why."""
+        """The same for mask files."""
+        self._digest: str | None = None
         self._datasets: dict[Split, InpaintingDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """List the files and prepare the masks of the splits that `stage` needs (all but test's
-        when None)."""
+        """List the files of the splits that `stage` needs (all but test's when None)."""
         needed: dict[str | None, tuple[Split, ...]] = {
             "validate": ("val",),
             "test": (self.test_split,),
         }
         for split in needed.get(stage, ("train", "val")):
             self._prepared(split)
+        if stage == "fit":
+            self.check_shared_files()
+
+    def check_shared_files(self) -> None:
+        """Refuse validation images that are trained on.
+
+        Raises:
+            ValueError: there are some, and `allow_shared_files` is False.
+        """
+        if self.allow_shared_files:
+            return
+        train, val = self.dataset("train").files, self.dataset("val").files
+        shared = shared_files(val, train)
+        if shared:
+            raise ValueError(
+                f"{len(shared)} of the {len(val)} validation images are training images too, "
+                f"{shared[0]} for one, so that validation would not tell what was learnt by heart: "
+                "name other images, or set data.allow_shared_files=true to do so on purpose"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What tells the training images from others."""
+        if "train" not in self._datasets:
+            return {}
+        files = self._datasets["train"].files
+        if self._digest is None:
+            self._digest = files.digest()
+        return {"images": len(files), "root": str(files.root), "digest": self._digest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to continue a training on other images.
+
+        Raises:
+            ValueError: the images have other names or another order, and `allow_other_data` is
+                False.
+        """
+        now = self.state_dict()
+        if self.allow_other_data or not now or not state_dict:
+            return
+        if now["digest"] != state_dict["digest"]:
+            raise ValueError(
+                f"the checkpoint was trained on {state_dict['images']} images in "
+                f"{state_dict['root']}; this run has {now['images']} in {now['root']}, and their "
+                "names or their order differ. Name the data of the checkpoint to continue, start a "
+                "new training from its weights (init_from=PATH instead of checkpoint=PATH), or set "
+                "data.allow_other_data=true to go on with other images"
+            )
 
     def dataset(self, split: Split) -> InpaintingDataset:
         """The samples of a split, listed on first use."""
@@ -146,7 +212,10 @@ class InpaintingDataModule(LightningDataModule):
         """
         dataset = self._prepared("train")
         rank, world_size = self._rank()
-        sampler = TrainSampler(len(dataset.files), self.repeats, self.seed, rank, world_size)
+        files = dataset.files
+        sampler = TrainSampler(
+            len(files), self.repeats, self.seed, rank, world_size, pools=files.pools
+        )
         if len(sampler) < self.batch_size:
             raise ValueError(
                 f"{len(dataset.files)} training images x {self.repeats} repeats on {world_size} "
@@ -183,31 +252,33 @@ class InpaintingDataModule(LightningDataModule):
         """List the files that were passed over."""
         for what, bad in (("training images", self.bad_files), ("mask files", self.bad_masks)):
             if bad:
-                listing = "\n".join(f"  {reason}" for reason in bad.values())
+                listing = "\n".join(f"  {printable(reason)}" for reason in bad.values())
                 _log.warning("%d %s were passed over:\n%s", len(bad), what, listing)
 
     def _report(self, bad: BadFile) -> None:
-        listed = self.bad_masks if bad.kind == "mask" else self.bad_files
-        if bad.path in listed:
+        seen = self.bad_masks if bad.is_mask else self.bad_files
+        if bad.path in seen:
             return
-        listed[bad.path] = bad.reason
-        _log.warning("passed over (data.on_bad_file=skip): %s", bad.reason)
-        if bad.kind == "mask":
-            return
-        count, total = len(self.bad_files), len(self.dataset("train").files)
-        if count > MOST_BAD * total:
+        seen[bad.path] = bad.reason
+        _log.warning("passed over (data.on_bad_file=skip): %s", printable(bad.reason))
+        if bad.is_mask:
+            what, total = "mask files", sum(len(one.files) for one in mask_folders(self.mask))
+        else:
+            what, total = "training images", len(self.dataset("train").files)
+        if len(seen) > most_bad(self.max_bad_share, total):
             raise ValueError(
-                f"{count} of {total} training images are bad, more than {MOST_BAD:.0%}, the last "
-                f"being: {bad.reason}. python -m csa_inpaint.check_data lists them all"
+                f"{len(seen)} of {total} {what} are bad, more than data.max_bad_share="
+                f"{self.max_bad_share:g} allows, the last being: {bad.reason}. python -m "
+                "csa_inpaint.check_data lists them all"
             )
 
     def _prepared(self, split: Split) -> InpaintingDataset:
-        """The samples of a split, their masks prepared before processes are started that load."""
+        """The samples of a split; their masks are prepared before loading processes start."""
         dataset = self.dataset(split)
         for bad in dataset.mask.prepare(dataset.files, self.size):
             if self.on_bad_file == "error":
                 raise bad
-            self._report(BadFile(bad.path, str(bad), "mask"))
+            self._report(BadFile(bad.path, str(bad), is_mask=True))
         return dataset
 
     def _dataset(self, split: Split) -> InpaintingDataset:
@@ -222,6 +293,8 @@ class InpaintingDataModule(LightningDataModule):
             self.upscale_small,
             skip_bad_files=train and self.on_bad_file == "skip",
             skip_bad_masks=self.on_bad_file == "skip",
+            max_pixels=self.max_pixels,
+            augment=self.augment if train else None,
         )
 
     def _evaluation_loader(self, split: Split) -> BatchLoader:
@@ -238,10 +311,13 @@ class InpaintingDataModule(LightningDataModule):
         workers = self.num_workers > 0
         return {
             "num_workers": self.num_workers,
-            "pin_memory": self.pin_memory,
+            "pin_memory": self._on_cuda() if self.pin_memory is None else self.pin_memory,
             "persistent_workers": self.persistent_workers and workers,
             "prefetch_factor": self.prefetch_factor if workers else None,
         }
+
+    def _on_cuda(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _rank(self) -> tuple[int, int]:
         if self.trainer is None:

@@ -2,23 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
-from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import (
-    BadImageError,
+    BAD_FILE_ERRORS,
+    MAX_PIXELS,
     SmallImageError,
     decode_at_least,
     naming,
     upright_size,
 )
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.masks import BadMaskError, Mask, MaskGenerator, Shown
-from csa_inpaint.data.transforms import Transform, View, show, to_tensor
+from csa_inpaint.data.samplers import SampleKey, TrainSampler
+from csa_inpaint.data.transforms import Augment, Transform, View, show, to_tensor
 from csa_inpaint.types import Batch
 
 # Decoding at reduced size keeps this many times the pixels that are shown, for resizing to smooth.
@@ -28,19 +29,12 @@ DECODE_RESERVE = 1.5
 _MAX_SKIPS = 20
 
 
-class SampleKey(NamedTuple):
-    """What identifies a sample: its number among those of an epoch, and the epoch."""
-
-    number: int
-    epoch: int
-
-
 class BadFile(NamedTuple):
-    """A file that was passed over, and why."""
+    """An image or mask file that was passed over, and why."""
 
     path: str
     reason: str
-    kind: Literal["image", "mask"] = "image"
+    is_mask: bool = False
 
 
 class Sample(NamedTuple):
@@ -76,6 +70,8 @@ class InpaintingDataset(Dataset[Sample]):
             unreadable or too small; the sample says so.
         skip_bad_masks: draw another mask in the place of one whose file cannot be used; the sample
             says so.
+        max_pixels: pixels of the largest picture that is decoded.
+        augment: changes what a picture looks like, after it was cut out.
     """
 
     def __init__(
@@ -89,6 +85,8 @@ class InpaintingDataset(Dataset[Sample]):
         upscale_small: bool = False,
         skip_bad_files: bool = False,
         skip_bad_masks: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        augment: Augment | None = None,
     ) -> None:
         self.files = files
         self.transform = transform
@@ -99,6 +97,8 @@ class InpaintingDataset(Dataset[Sample]):
         self.upscale_small = upscale_small
         self.skip_bad_files = skip_bad_files
         self.skip_bad_masks = skip_bad_masks
+        self.max_pixels = max_pixels
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.files) * self.repeats
@@ -110,48 +110,59 @@ class InpaintingDataset(Dataset[Sample]):
             ValueError: the file is unreadable or too small, or a mask cannot be made; it names the
                 file.
         """
-        # Streams of their own: another kind of mask leaves the crops as they were.
-        seed = [self.seed, key.epoch, key.number]
-        view_rng = np.random.default_rng([*seed, 0])
-        index = key.number % len(self.files)
         skipped: list[BadFile] = []
+        attempt = 0
         while True:
+            index = self._index(key, attempt)
             path = self.files[index]
             try:
-                image, shown = self._image(index, view_rng)
-                mask = self._mask(shown, seed, skipped)
+                image, shown = self._image(key, index)
+                mask = self._mask(key, shown, skipped)
                 break
-            except (BadImageError, FileNotFoundError) as error:
-                if not self.skip_bad_files or len(skipped) >= _MAX_SKIPS:
+            except BAD_FILE_ERRORS as error:
+                if not self.skip_bad_files or isinstance(error, BadMaskError):
                     raise
-                other_rng = np.random.default_rng([*seed, 2, len(skipped)])
+                if attempt >= _MAX_SKIPS:
+                    raise
                 skipped.append(BadFile(str(path), str(error)))
-                index = int(other_rng.integers(len(self.files)))
-        return Sample(to_tensor(image), torch.from_numpy(mask)[None], str(path), tuple(skipped))
+                attempt += 1
+        if self.augment is not None:
+            image = self.augment(image, int(self._rng(key, 4).integers(2**63)))
+        return Sample(image, torch.from_numpy(mask)[None], str(path), tuple(skipped))
 
-    def _mask(self, shown: Shown, seed: list[int], skipped: list[BadFile]) -> Mask:
-        rng = np.random.default_rng([*seed, 1])
-        while True:
+    def _mask(self, key: SampleKey, shown: Shown, skipped: list[BadFile]) -> Mask:
+        rng = self._rng(key, 1)
+        for attempt in range(1, _MAX_SKIPS + 1):
             try:
                 return self.mask.for_image(shown, rng)
             except BadMaskError as error:
-                if not self.skip_bad_masks or len(skipped) >= _MAX_SKIPS:
+                if not self.skip_bad_masks:
                     raise
-                skipped.append(BadFile(error.path, str(error), "mask"))
-                rng = np.random.default_rng([*seed, 3, len(skipped)])
+                skipped.append(BadFile(error.path, str(error), is_mask=True))
+                rng = self._rng(key, 3, attempt)
+        return self.mask.for_image(shown, rng)
 
-    def _image(self, index: int, rng: np.random.Generator) -> tuple[Image.Image, Shown]:
+    def _rng(self, key: SampleKey, *stream: int) -> np.random.Generator:
+        # Streams of their own: another kind of mask leaves the crops as they were.
+        return np.random.default_rng([self.seed, key.epoch, key.number, *stream])
+
+    def _index(self, key: SampleKey, attempt: int) -> int:
+        if attempt == 0:
+            return key.number % len(self.files)
+        return int(self._rng(key, 2, attempt - 1).integers(len(self.files)))
+
+    def _image(self, key: SampleKey, index: int) -> tuple[torch.Tensor, Shown]:
         path = self.files[index]
-        with self.files.open(index) as opened:
+        with self.files.open(index, self.max_pixels) as opened:
             with naming(path):
                 picture = upright_size(opened)
-            view = self.transform(picture, self.size, rng)
+            view = self.transform(picture, self.size, self._rng(key, 0))
             if not self.upscale_small:
                 check_resolution(path, picture, view, self.size)
             with naming(path):
                 image = decode_at_least(opened, DECODE_RESERVE * view.scale(self.size))
         shown = Shown(self.files.name(index), picture, view, self.size)
-        return show(image, view.on(picture, image), self.size), shown
+        return to_tensor(show(image, view.on(picture, image), self.size)), shown
 
 
 def check_resolution(
@@ -174,87 +185,9 @@ def check_resolution(
         raise SmallImageError(
             f"{path} has {picture[0]}x{picture[1]} pixels (height x width), too few for a view of "
             f"{size[0]}x{size[1]}: choose a smaller data.size, remove the picture, or set "
-            "data.upscale_small=true to enlarge small ones"
+            "data.upscale_small=true to enlarge small ones",
+            path,
         )
-
-
-class TrainSampler(Sampler[SampleKey]):
-    """The shuffled keys of one rank, another order each epoch.
-
-    Every pass over the files is a permutation of its own, so that none comes a second time before
-    all have come once. The list is made divisible by the number of ranks by repeating its first
-    keys.
-
-    Args:
-        num_files: images of the training set.
-        repeats: passes over them in one epoch.
-        seed: with the epoch, decides the order.
-        rank: this process.
-        world_size: number of processes.
-    """
-
-    def __init__(
-        self, num_files: int, repeats: int, seed: int, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.num_files = num_files
-        self.repeats = repeats
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-        self.skip = 0  # keys left out at the start of the next iteration
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; the Trainer calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.num_files * self.repeats // self.world_size)
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        epoch, skip = self.epoch, self.skip
-        order = np.concatenate(
-            [
-                np.random.default_rng([self.seed, epoch, turn]).permutation(self.num_files)
-                + turn * self.num_files
-                for turn in range(self.repeats)
-            ]
-        )
-        for index in _share(order, self.rank, self.world_size)[skip:]:
-            yield SampleKey(int(index), epoch)
-
-
-class EvaluationSampler(Sampler[SampleKey]):
-    """The keys of one rank in the files' order, always those of epoch 0: the masks never change.
-
-    With several ranks the list is made divisible by repeating its first keys, which then count
-    twice in averages; evaluate on one device where that matters.
-
-    Args:
-        num_files: images of the set.
-        rank: this process.
-        world_size: number of processes.
-    """
-
-    def __init__(self, num_files: int, rank: int = 0, world_size: int = 1) -> None:
-        self.num_files = num_files
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return -(-self.num_files // self.world_size)
-
-    def __iter__(self) -> Iterator[SampleKey]:
-        for index in _share(np.arange(self.num_files), self.rank, self.world_size):
-            yield SampleKey(int(index), epoch=0)
-
-
-def _share(
-    order: np.ndarray[Any, np.dtype[np.int64]], rank: int, world_size: int
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Every `world_size`-th key from `rank` on, the list first wrapped to a multiple of that."""
-    length = -(-len(order) // world_size) * world_size
-    return np.resize(order, length)[rank::world_size]
 
 
 class BatchLoader(DataLoader[Sample]):

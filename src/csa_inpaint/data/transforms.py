@@ -4,11 +4,14 @@ A transform here is pure geometry: from the picture's size it derives a `View` b
 decoded, so that a reader may decode only what the view needs.
 """
 
-from typing import NamedTuple, Protocol
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from csa_inpaint.types import Batch
 
@@ -127,6 +130,84 @@ class CenterCrop:
         if scale == 1:
             top, left = float(int(top)), float(int(left))
         return View(_box(picture, corner, left, top, width, height), flip=False)
+
+
+class Augment:
+    """Changes of colour and shape, after a picture was cut out: torchvision's own.
+
+    Args:
+        color_jitter: arguments of `torchvision.transforms.v2.ColorJitter`: brightness, contrast,
+            saturation, hue; None leaves colours as they are.
+        affine: arguments of `torchvision.transforms.v2.RandomAffine`: degrees, translate, scale,
+            shear; None leaves shapes as they are. What comes into view from outside the picture is
+            the picture mirrored at its borders.
+
+    Raises:
+        ValueError: `affine` would show what lies beyond the mirrored picture.
+    """
+
+    def __init__(
+        self,
+        color_jitter: Mapping[str, Any] | None = None,
+        affine: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.color_jitter: nn.Module | None = None
+        if color_jitter is not None:
+            # Imported where it is used: it takes 160 MB in each process that loads data.
+            from torchvision.transforms.v2 import ColorJitter
+
+            self.color_jitter = ColorJitter(**color_jitter)
+        self.affine = None if affine is None else _affine(**affine)
+
+    def __call__(self, image: torch.Tensor, seed: int) -> torch.Tensor:
+        """Change a picture.
+
+        Args:
+            image: uint8, 0 to 255.
+            seed: decides the change; the process's own random numbers are left as they are.
+
+        Shape:
+            (3, H, W), as before
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.color_jitter is not None:
+                image = self.color_jitter(image)
+            if self.affine is not None:
+                from torchvision.transforms.v2 import functional
+
+                height, width = image.shape[-2:]
+                # Half of a side all around: `_affine` checks that this is enough.
+                padding = [width // 2, height // 2]
+                image = self.affine(functional.pad(image, padding, padding_mode="reflect"))
+                image = functional.center_crop(image, [height, width])
+        return image
+
+
+def _affine(
+    degrees: float = 0.0,
+    translate: Sequence[float] | None = None,
+    scale: Sequence[float] | None = None,
+    shear: float = 0.0,
+) -> nn.Module:
+    """Torchvision's transform, for a picture that is padded by half its side all around."""
+    from torchvision.transforms.v2 import InterpolationMode, RandomAffine
+
+    turn, lean = math.radians(min(abs(degrees), 45)), math.tan(math.radians(abs(shear)))
+    moved = max(translate or (0.0,))
+    # How far from the middle a square's corner comes from, in sides of the square.
+    reach = ((math.cos(turn) + math.sin(turn)) / 2 + lean / 2) / min(scale or (1.0,)) + moved
+    if reach > 1:
+        raise ValueError(
+            f"data.augment.affine with degrees={degrees}, translate={translate}, scale={scale}, "
+            f"shear={shear} shows what lies {reach - 0.5:.2f} of a side outside the picture, more "
+            "than the half that is filled by mirroring: choose smaller changes"
+        )
+    half = None if translate is None else [part / 2 for part in translate]  # of the padded picture
+    transform: nn.Module = RandomAffine(
+        degrees, half, scale, shear or None, interpolation=InterpolationMode.BILINEAR
+    )
+    return transform
 
 
 def show(image: Image.Image, view: View, size: tuple[int, int]) -> Image.Image:

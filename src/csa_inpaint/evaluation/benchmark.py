@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from csa_inpaint.data.files import FileList
-from csa_inpaint.data.loading import InpaintingDataset, Sample, SampleKey
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.loading import InpaintingDataset, Sample
 from csa_inpaint.data.masks import HoleRatioMask, Mask, MaskGenerator
+from csa_inpaint.data.samplers import SampleKey
 from csa_inpaint.data.transforms import CenterCrop
 from csa_inpaint.evaluation.samples import unique_names
 

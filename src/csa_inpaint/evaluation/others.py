@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csa_inpaint.data.files import list_images
 from csa_inpaint.data.images import load_image
+from csa_inpaint.data.listing import list_images
 from csa_inpaint.data.masks import Polarity
 from csa_inpaint.data.transforms import to_tensor
 from csa_inpaint.types import Batch

@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 
 from torch.utils.data import Dataset
 
-from csa_inpaint.data.loading import InpaintingDataset, Sample, SampleKey, collate
+from csa_inpaint.data.loading import InpaintingDataset, Sample, collate
+from csa_inpaint.data.samplers import SampleKey
 from csa_inpaint.types import Batch
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from csa_inpaint.data.files import FileList
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.masks.generator import BadMaskError, Mask, MaskGenerator, Ratio, Shown
 from csa_inpaint.data.masks.sizing import check_ratio, in_both
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from csa_inpaint.data.files import FileList, list_images
 from csa_inpaint.data.images import BadImageError
+from csa_inpaint.data.listing import FileList, list_images
 from csa_inpaint.data.masks.generator import (
     BadMaskError,
     Mask,

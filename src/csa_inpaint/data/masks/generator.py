@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from csa_inpaint.data.files import FileList
 from csa_inpaint.data.images import BadImageError
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.transforms import View
 
 Mask = npt.NDArray[np.bool_]

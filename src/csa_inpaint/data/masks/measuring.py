@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from csa_inpaint.cli.parallel import in_parallel
 from csa_inpaint.data.array_cache import cache_file, load_arrays, save_arrays
-from csa_inpaint.data.files import FileList
+from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.masks.generator import BadMaskError
 from csa_inpaint.data.masks.raster import dilated, turned
 from csa_inpaint.data.masks.reading import Polarity, read_usable

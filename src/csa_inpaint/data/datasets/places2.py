@@ -1,16 +1,26 @@
 """Places2 (Places365-Standard): http://places2.csail.mit.edu."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.layouts import Split, first_existing, listed_files, read_list, required_root
+from csa_inpaint.data.datasets.layout import Split, first_existing, required_root
+from csa_inpaint.data.datasets.list import listed_files
+from csa_inpaint.data.listing import FileList, list_images
 
-_FOLDERS: dict[str, dict[Split, str]] = {
-    "large": {"train": "data_large", "val": "val_large", "test": "test_large"},
-    "256": {"train": "data_256", "val": "val_256", "test": "test_256"},
+# Torchvision's download and newer archives say `standard`.
+_FOLDERS: dict[str, dict[Split, tuple[str, ...]]] = {
+    "large": {
+        "train": ("data_large", "data_large_standard"),
+        "val": ("val_large",),
+        "test": ("test_large",),
+    },
+    "256": {
+        "train": ("data_256", "data_256_standard"),
+        "val": ("val_256",),
+        "test": ("test_256",),
+    },
 }
 _LISTS: dict[Split, str] = {
     "train": "places365_train_standard.txt",
@@ -24,7 +34,8 @@ _LIST_FOLDERS = (".", "filelist_places365-standard")
 class Places2:
     """Places2 as its archives unpack: `data_large/<letter>/<category>`, `val_large`, `test_large`.
 
-    The small variant (`data_256`, `val_256`, `test_256`) works alike.
+    The small variant (`data_256`, `val_256`, `test_256`) works alike, and so do the names
+    `data_large_standard` and `data_256_standard`.
 
     Args:
         variant: "large" or "256"; None takes the one that is there.
@@ -67,21 +78,22 @@ class Places2:
         if not self.use_lists and (split != "val" or self.categories is None):
             return self._of_categories(list_images(images))
         source = _list_file(root, _LISTS[split])
-        entries = read_list(source)
-        if split == "val" and self.categories is not None:
-            labels = self._labels(root)
-            entries = [(name, label) for name, label in entries if label in labels]
-        return self._of_categories(listed_files(images, [name for name, _ in entries], source))
+        by_label = split == "val" and self.categories is not None
+        labels = self._labels(root) if by_label else None
+        return self._of_categories(listed_files(images, source, labels))
 
     def _of_categories(self, files: FileList) -> FileList:
         """Training images by their folders `<letter>/<category>`; flat folders pass unchanged."""
         if self.categories is None or "/" not in files.name(0):
             return files
-        category = [name.partition("/")[2].rpartition("/")[0] for name in files.names()]
-        self._check_known(set(category))
-        return files.select(i for i, name in enumerate(category) if name in self.categories)
 
-    def _labels(self, root: Path) -> set[str]:
+        def categories() -> Iterator[str]:
+            return (name.partition("/")[2].rpartition("/")[0] for name in files.names())
+
+        self._check_known(set(categories()))
+        return files.select(i for i, name in enumerate(categories()) if name in self.categories)
+
+    def _labels(self, root: Path) -> frozenset[bytes]:
         path = _list_file(root, _CATEGORIES)
         pairs = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
         # "/a/apartment_building/outdoor 8"
@@ -89,7 +101,7 @@ class Places2:
             pair[0].lstrip("/").partition("/")[2]: pair[1] for pair in pairs if len(pair) == 2
         }
         self._check_known(set(labels))
-        return {labels[name] for name in self.categories or ()}
+        return frozenset(labels[name].encode() for name in self.categories or ())
 
     def _check_known(self, known: set[str]) -> None:
         unknown = sorted((self.categories or frozenset()) - known)
@@ -101,21 +113,20 @@ class Places2:
             )
 
     def _folder(self, root: Path, split: Split) -> str:
-        candidates = [self.variant] if self.variant is not None else list(_FOLDERS)
-        found = [name for name in candidates if (root / _FOLDERS[name][split]).is_dir()]
+        variants = [self.variant] if self.variant is not None else list(_FOLDERS)
+        candidates = [name for variant in variants for name in _FOLDERS[variant][split]]
+        found = [name for name in candidates if (root / name).is_dir()]
         if not found:
-            expected = " or ".join(_FOLDERS[name][split] for name in candidates)
             raise FileNotFoundError(
-                f"data.root={root} holds no {expected}: point it at the folder in which the "
-                "archives of Places365-Standard were unpacked"
+                f"data.root={root} holds no {' or '.join(candidates)}: point it at the folder in "
+                "which the archives of Places365-Standard were unpacked"
             )
         if len(found) > 1:
             raise ValueError(
-                f"data.root={root} holds both "
-                f"{' and '.join(_FOLDERS[name][split] for name in found)}: choose with "
-                "data.layout.variant=large or data.layout.variant=256"
+                f"data.root={root} holds both {' and '.join(found)}: choose with "
+                "data.layout.variant=large or data.layout.variant=256, or move one of them"
             )
-        return _FOLDERS[found[0]][split]
+        return found[0]
 
 
 def _list_file(root: Path, name: str) -> Path:

@@ -72,3 +72,11 @@ def test_celebahq_uses_lists_of_one_heap(tmp_path: Path, make_images: MakeImages
     assert list(layout.files(tmp_path, "train").names()) == ["3.jpg", "1.jpg"]
     with pytest.raises(ValueError, match=r"data\.layout\.test_list="):
         layout.files(tmp_path, "test")
+
+
+def test_celeba_reads_the_partition_of_kaggle(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "img_align_celeba" / "img_align_celeba", IMAGES)
+    lines = ["image_id,partition", *PARTITION.replace(" ", ",").splitlines()]
+    (tmp_path / "list_eval_partition.csv").write_text("\r\n".join(lines))
+    assert list(CelebA().files(tmp_path, "train").names()) == ["000001.jpg", "000003.jpg"]
+    assert list(CelebA().files(tmp_path, "val").names()) == ["000004.jpg"]

@@ -1,34 +1,12 @@
-import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import csa_inpaint.data
-from csa_inpaint.data import ImageFolder, ListFiles, Places2, ShippedPhotos
+from csa_inpaint.data import ImageFolder, Places2
 
 MakeImages = Callable[..., list[Path]]
-
-
-def panorama(name: str) -> str:
-    return name.rsplit("_", 1)[0] if name.startswith("hdrihaven_") else name
-
-
-def test_shipped_photos_are_split_by_panorama_and_attributed() -> None:
-    train = list(ShippedPhotos().files(None, "train").names())
-    val = list(ShippedPhotos().files(None, "val").names())
-    assert (len(train), len(val)) == (36, 10)
-    assert not {panorama(name) for name in train} & {panorama(name) for name in val}
-    sources = Path(csa_inpaint.data.__file__).parent / "photos" / "SOURCES.csv"
-    with sources.open(newline="") as file:
-        rows = {row["file"]: row for row in csv.DictReader(file)}
-    assert sorted(rows) == [f"train/{name}" for name in train] + [f"val/{name}" for name in val]
-    assert all(row["author"] and row["licence"] for row in rows.values())
-
-
-def test_shipped_photos_refuse_a_root(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="add data=folder"):
-        ShippedPhotos().files(tmp_path, "train")
 
 
 def test_folder_uses_the_splits_inside(tmp_path: Path, make_images: MakeImages) -> None:
@@ -115,35 +93,14 @@ def test_missing_root_says_what_to_add(layout: ImageFolder | Places2, tmp_path: 
         layout.files(tmp_path / "nowhere", "train")
 
 
-def test_lists_name_the_images_in_their_order(tmp_path: Path, make_images: MakeImages) -> None:
-    make_images(tmp_path / "images", ["b/2.jpg", "a 1.png", "c.jpg"])
-    (tmp_path / "train.txt").write_text("# comment\n/b/2.jpg 17\n\n a 1.png\n")
-    (tmp_path / "images" / "val.txt").write_text("c.jpg\t3\n")
-    layout = ListFiles(tmp_path / "train.txt", "val.txt")
-    assert list(layout.files(tmp_path / "images", "train").names()) == ["b/2.jpg", "a 1.png"]
-    assert list(layout.files(tmp_path / "images", "val").names()) == ["c.jpg"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a.jpg\ngone.jpg\nalso.jpg\n", r"2 of the 3 images .*list\.txt lists .*gone\.jpg"),
-        ("a.jpg\na.jpg\n", r"lists a\.jpg more than once"),
-        ("a.jpg\nreadme.txt\n", r"line 2: 'readme\.txt' is not the path of an image"),
-        ("\n", "names no image"),
-    ],
-)
-def test_lists_that_do_not_fit_are_refused(
-    tmp_path: Path, make_images: MakeImages, content: str, message: str
+def test_folder_with_train_and_test_gives_the_line_to_paste(
+    tmp_path: Path, make_images: MakeImages
 ) -> None:
-    make_images(tmp_path, ["a.jpg"])
-    (tmp_path / "list.txt").write_text(content)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        ListFiles("list.txt", None).files(tmp_path, "train")
-
-
-def test_missing_list_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"train\.txt does not exist"):
-        ListFiles("train.txt", None).files(tmp_path, "train")
-    with pytest.raises(ValueError, match=r"data\.layout\.val_list="):
-        ListFiles("train.txt", None).files(tmp_path, "val")
+    make_images(tmp_path, ["train/a.jpg", "test/c.jpg"])
+    with pytest.raises(ValueError, match=r"has train/ and test/ but no val/") as caught:
+        ImageFolder().files(tmp_path, "train")
+    root, val_root = re.search(
+        r"data\.root=(\S+) data\.layout\.val_root=(\S+);", str(caught.value)
+    ).groups()
+    assert list(ImageFolder(val_root=val_root).files(Path(root), "val").names()) == ["c.jpg"]
+    assert list(ImageFolder(val_root=val_root).files(Path(root), "train").names()) == ["a.jpg"]

@@ -1,28 +1,28 @@
 """CelebA and CelebA-HQ: https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.layouts import (
-    ListFiles,
-    Split,
-    first_existing,
-    listed_files,
-    read_list,
-    required_root,
-)
+from csa_inpaint.data.datasets.layout import Split, first_existing, required_root
+from csa_inpaint.data.datasets.list import ListFiles, listed_files, read_list
+from csa_inpaint.data.listing import FileList, list_images
 
 _IMAGES = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
-_PARTITION = ("list_eval_partition.txt", "Eval/list_eval_partition.txt")
-_NUMBERS = {"0": "train", "1": "val", "2": "test"}
+_PARTITION = (
+    "list_eval_partition.txt",
+    "Eval/list_eval_partition.txt",
+    "list_eval_partition.csv",  # the copy on Kaggle
+)
+_NUMBERS: dict[Split, bytes] = {"train": b"0", "val": b"1", "test": b"2"}
 
 
 class CelebA:
     """The aligned images of CelebA (178×218), split by its official partition file.
 
-    `root` holds `img_align_celeba/000001.jpg …` and `list_eval_partition.txt`; the folders `Img`
-    and `Eval` of the original archives are looked into as well.
+    `root` holds `img_align_celeba/000001.jpg …` and `list_eval_partition.txt` (or `.csv`, with
+    commas, as in the copy on Kaggle); the folders `Img` and `Eval` of the original archives are
+    looked into as well.
     """
 
     counts: Mapping[Split, int] = {"train": 162_770, "val": 19_867, "test": 19_962}
@@ -33,18 +33,16 @@ class CelebA:
         root = required_root(root, f"the folder that holds {content}")
         images = first_existing(root, _IMAGES, content)
         partition = first_existing(root, _PARTITION, content)
-        names = []
-        for name, number in read_list(partition):
-            if number not in _NUMBERS:
+        numbers = {number: name for name, number in read_list(partition)}
+        for number, name in numbers.items():
+            if number not in _NUMBERS.values():
                 raise ValueError(
-                    f"{partition}: {name} has partition {number!r}, expected 0 (train), 1 (val) "
-                    "or 2 (test): is this the official file?"
+                    f"{partition}: {os.fsdecode(name)} has partition {os.fsdecode(number)!r}, "
+                    "expected 0 (train), 1 (val) or 2 (test): is this the official file?"
                 )
-            if _NUMBERS[number] == split:
-                names.append(name)
-        if not names:
+        if _NUMBERS[split] not in numbers:
             raise ValueError(f"{partition} assigns no image to {split}: is it the official file?")
-        return listed_files(images, names, partition)
+        return listed_files(images, partition, frozenset({_NUMBERS[split]}))
 
 
 class CelebAHQ:

@@ -31,7 +31,7 @@ def test_places2_asks_which_of_two_variants(tmp_path: Path, make_images: MakeIma
 
 def test_places2_says_where_to_point(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path, ["data_large/a/x/1.jpg"])
-    with pytest.raises(FileNotFoundError, match="holds no data_large or data_256"):
+    with pytest.raises(FileNotFoundError, match=r"holds no data_large or .* or data_256"):
         Places2().files(tmp_path / "data_large", "train")
 
 
@@ -86,3 +86,12 @@ def test_places2_says_which_lists_are_missing(tmp_path: Path, make_images: MakeI
     make_images(tmp_path / "val_256", ["Places365_val_1.jpg"])
     with pytest.raises(FileNotFoundError, match=r"places365_val\.txt or filelist_places365"):
         Places2(categories=["beach"]).files(tmp_path, "val")
+
+
+@pytest.mark.parametrize("variant", ["256", "large"])
+def test_places2_finds_the_folders_of_newer_archives(
+    tmp_path: Path, make_images: MakeImages, variant: str
+) -> None:
+    make_images(tmp_path, [f"data_{variant}_standard/a/x/1.jpg", f"val_{variant}/2.jpg"])
+    assert list(Places2(variant).files(tmp_path, "train").names()) == ["a/x/1.jpg"]
+    assert list(Places2().files(tmp_path, "val").names()) == ["2.jpg"]

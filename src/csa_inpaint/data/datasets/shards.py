@@ -9,26 +9,29 @@ any order: the sampler, the masks and resuming are those of images on a file sys
 import functools
 import io
 import os
+import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from csa_inpaint.data.files import FileList, PackedStrings
-from csa_inpaint.data.images import open_image
-from csa_inpaint.data.layouts import Split, no_split, required_root
+from csa_inpaint.data.datasets.layout import Split, no_split, required_root
+from csa_inpaint.data.listing import FileList
+from csa_inpaint.data.packing import PackedStrings
 
 # Where an image lies: 20 bytes.
-_PLACE = np.dtype([("shard", "u4"), ("offset", "i8"), ("length", "u4"), ("checksum", "u4")])
+PLACE = np.dtype([("shard", "u4"), ("offset", "i8"), ("length", "u4"), ("checksum", "u4")])
 
 # Shards that a process keeps open.
 _MOST_OPEN = 256
+
+OURS = re.compile(r"(train|val|test)(-\d+\.(tar|part)|\.npz|\.part|_left_out\.txt)")
+"""Names of what `make_shards` writes."""
 
 _REMEDY = "copy it again from where it was made, or make the shards again"
 
@@ -43,7 +46,7 @@ class Shard(NamedTuple):
     file: str
     size: int  # of the file, in bytes
     names: list[str]
-    places: npt.NDArray[Any]  # of _PLACE, one for each name; `shard` is 0
+    places: npt.NDArray[Any]  # of PLACE, one for each name; `shard` is 0
 
 
 class Shards:
@@ -69,8 +72,14 @@ class Shards:
         if not index.exists():
             splits = tuple(path.stem for path in sorted(root.glob("*.npz")))
             if splits:
-                raise ValueError(no_split(str(root), split, splits))
-            if any(root.glob("*.tar")):
+                raise no_split(str(root), split, splits)
+            tars = sorted(path.name for path in root.glob("*.tar"))
+            if tars and not any(OURS.fullmatch(name) for name in tars):
+                raise ShardError(
+                    f"{root} holds tar files that {made} did not write, {tars[0]} for one. To "
+                    f"train on them as they are: data=webdataset 'data.urls=\"{root}/*.tar\"'"
+                )
+            if tars:
                 raise ShardError(
                     f"{root} holds shards but no {index.name}: {made} was interrupted there, run "
                     "the same command again to finish it"
@@ -89,6 +98,7 @@ class ShardedFiles(FileList):
         names: names of the images.
         shards: file names of the shards.
         places: where each image lies.
+        checked: whether the places hold checksums.
     """
 
     def __init__(
@@ -97,10 +107,12 @@ class ShardedFiles(FileList):
         names: Iterable[str] | PackedStrings,
         shards: Sequence[str],
         places: npt.NDArray[Any],
+        checked: bool = True,
     ) -> None:
         super().__init__(root, names)
         self.shards = shards
         self.places = places
+        self.checked = checked
 
     def path(self, index: int) -> Path:
         """The image's name below its shard, as though that were a folder."""
@@ -123,22 +135,24 @@ class ShardedFiles(FileList):
             raise ShardError(
                 f"the shard {shard} is truncated: it ends within {self.name(index)}: {_REMEDY}"
             )
-        if zlib.crc32(content) != checksum:
+        if self.checked and zlib.crc32(content) != checksum:
             raise ShardError(
                 f"the shard {shard} is damaged: {self.name(index)} has another checksum than when "
                 f"it was made: {_REMEDY}"
             )
         return content
 
-    def open(self, index: int) -> Image.Image:
-        """Open an image, its pixels not decoded yet."""
-        return open_image(self.path(index), self.read(index))
-
     def select(self, indices: Iterable[int]) -> "ShardedFiles":
         """The images at these positions, in the order of `indices`."""
-        chosen = list(indices)
-        names = (self.name(index) for index in chosen)
-        return ShardedFiles(self.root, names, self.shards, self.places[chosen])
+        chosen = indices if isinstance(indices, range) else list(indices)
+        names = super().select(chosen).packed
+        return ShardedFiles(self.root, names, self.shards, self.places[chosen], self.checked)
+
+    def encoded_paths(self) -> Iterator[bytes]:
+        """The paths as bytes, in order."""
+        shards = [os.fsencode((self.root / shard).resolve()) + b"/" for shard in self.shards]
+        numbers = self.places["shard"].tolist()
+        return (shards[i] + name for i, name in zip(numbers, self.encoded_names(), strict=True))
 
     def nbytes(self) -> int:
         """Memory taken by the list."""
@@ -172,7 +186,7 @@ def read_shard(path: Path) -> Shard:
                     places.append((0, member.offset_data, member.size, checksum))
     except tarfile.TarError as error:
         raise ShardError(f"the shard {path} is truncated or damaged ({error})") from error
-    return Shard(path.name, path.stat().st_size, names, np.array(places, dtype=_PLACE))
+    return Shard(path.name, path.stat().st_size, names, np.array(places, dtype=PLACE))
 
 
 def write_index(path: Path, shards: Sequence[Shard]) -> None:
@@ -181,15 +195,14 @@ def write_index(path: Path, shards: Sequence[Shard]) -> None:
         shard.places["shard"] = number
     names = PackedStrings.pack(name for shard in shards for name in shard.names)
     part = path.with_suffix(".part")
+    arrays: dict[str, Any] = {
+        **names.arrays("name"),
+        "places": np.concatenate([shard.places for shard in shards]),
+        "shards": np.array([shard.file for shard in shards]),
+        "sizes": np.array([shard.size for shard in shards]),
+    }
     with part.open("wb") as file:
-        np.savez(
-            file,
-            names=names.data,
-            name_ends=names.ends,
-            places=np.concatenate([shard.places for shard in shards]),
-            shards=np.array([shard.file for shard in shards]),
-            sizes=np.array([shard.size for shard in shards]),
-        )
+        np.savez(file, **arrays)
     part.replace(path)
 
 
@@ -201,7 +214,7 @@ def read_index(path: Path) -> ShardedFiles:
     """
     try:
         with np.load(path) as arrays:
-            names = PackedStrings(arrays["names"], arrays["name_ends"])
+            names = PackedStrings.from_arrays(arrays, "name")
             places, shards = arrays["places"], arrays["shards"].tolist()
             sizes = arrays["sizes"].tolist()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -15,7 +15,7 @@ from webdataset import WebDataset
 
 from csa_inpaint.check_data import check
 from csa_inpaint.data import CenterMask, ImageFolder, InpaintingDataModule, ShardError, Shards
-from csa_inpaint.data.shards import read_index
+from csa_inpaint.data.datasets.shards import read_index
 from csa_inpaint.make_shards import make_shards
 from tests.data.test_loading import Recorder, SaveAt, trainer
 
@@ -91,6 +91,13 @@ def test_selections_and_copies_read_their_own_images(shards: Path) -> None:
     assert [some.read(i) for i in range(2)] == [files.read(6), files.read(2)]
     assert some[0].name == "ü.jpg"
     assert files[1:3].read(1) == files.read(2)
+
+
+def test_shards_of_equal_names_share_no_files(root: Path, tmp_path: Path) -> None:
+    files = ImageFolder().files(root, "train")
+    for split in ("train", "val"):
+        make_shards(files, split, tmp_path / "both", 3, workers=1)
+    data(Shards(), tmp_path / "both").setup("fit")
 
 
 def test_index_takes_little_memory(shards: Path, tmp_path: Path) -> None:
@@ -183,7 +190,7 @@ def test_bad_image_in_a_sound_shard_is_an_ordinary_bad_file(
     kept["places"]["length"][0] = 0  # as though an empty file had been packed
     kept["places"]["checksum"][0] = 0
     np.savez(index, **kept)
-    with pytest.raises(ValueError, match=r"train-000000\.tar/a/arch/1\.jpg is not an image"):
+    with pytest.raises(ValueError, match=r"train-000000\.tar/a/arch/1\.jpg is empty"):
         Shards().files(shards, "train").open(0)
 
 
@@ -204,6 +211,10 @@ def test_wrong_folder_says_what_is_expected(root: Path, shards: Path) -> None:
     (shards / "train.npz").unlink()
     (shards / "val.npz").unlink()
     with pytest.raises(ShardError, match=r"make_shards was interrupted there"):
+        Shards().files(shards, "train")
+    for path in shards.glob("*.tar"):
+        path.rename(path.with_name(f"others-{path.name}"))
+    with pytest.raises(ShardError, match=r"did not write, others-train-000000\.tar .*data\.urls="):
         Shards().files(shards, "train")
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from csa_inpaint.data import FileList, files, list_images
+from csa_inpaint.data import FileList, list_images, listing
+from csa_inpaint.data.listing import shared_files
 
 MakeImages = Callable[..., list[Path]]
 
@@ -28,6 +29,26 @@ def test_listing_follows_linked_folders_once(tmp_path: Path, make_images: MakeIm
     (tmp_path / "root" / "linked").symlink_to(tmp_path / "disk")
     (tmp_path / "disk" / "back").symlink_to(tmp_path / "root")
     assert list(list_images(tmp_path / "root").names()) == ["linked/1.jpg"]
+
+
+def test_folders_named_like_images_are_folders(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path, ["dir.jpg/inside.jpg", "dir.jpg/deep.png/a.gif", "a.jpg"])
+    names = ["a.jpg", "dir.jpg/deep.png/a.gif", "dir.jpg/inside.jpg"]
+    assert list(list_images(tmp_path).names()) == names
+
+
+def test_link_onto_itself_is_listed_by_its_name(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path, ["a.jpg"])
+    (tmp_path / "b.jpg").symlink_to("b.jpg")
+    (tmp_path / "folder").symlink_to("folder")
+    assert list(list_images(tmp_path).names()) == ["a.jpg", "b.jpg"]
+
+
+def test_digest_is_of_names_and_order_alone(tmp_path: Path) -> None:
+    one = FileList(tmp_path, ["ab", "c"]).digest()
+    assert FileList(tmp_path / "elsewhere", ["ab", "c"]).digest() == one
+    for names in (["c", "ab"], ["a", "bc"], ["ab"]):
+        assert FileList(tmp_path, names).digest() != one
 
 
 def test_file_list_keeps_any_file_name(tmp_path: Path) -> None:
@@ -51,7 +72,7 @@ def test_file_instead_of_a_folder_is_named(tmp_path: Path, make_images: MakeImag
 
 def test_empty_folder_says_which_files_count(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("")
-    with pytest.raises(FileNotFoundError, match=r"no image in .*\.jpg, \.jpeg, \.png"):
+    with pytest.raises(FileNotFoundError, match=r"no image in .*\.jpg, \.jpeg, .*\.png"):
         list_images(tmp_path)
 
 
@@ -59,7 +80,7 @@ def test_empty_folder_says_which_files_count(tmp_path: Path) -> None:
 def remembered(tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that was listed before, its list in a cache; folders changed an hour ago."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(files, "CACHE_FROM", 2)
+    monkeypatch.setattr(listing, "CACHE_FROM", 2)
     root = tmp_path / "images"
     make_images(root, ["a/1.jpg", "a/2.jpg", "b/3.jpg"])
     age(root)
@@ -74,8 +95,8 @@ def age(root: Path) -> None:
 
 def count_walks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     walked = []
-    walk = files._walk
-    monkeypatch.setattr(files, "_walk", lambda root: (walked.append(root), walk(root))[1])
+    walk = listing._walk
+    monkeypatch.setattr(listing, "_walk", lambda root: (walked.append(root), walk(root))[1])
     return walked
 
 
@@ -136,7 +157,7 @@ def test_cache_that_cannot_be_written_is_reported(
     (remembered.parent / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(remembered.parent / "file"))
     assert len(list_images(remembered)) == 3
-    assert "could not be remembered" in caplog.text
+    assert "could not be written" in caplog.text
 
 
 def test_two_hundred_bytes_hold_a_name_of_places2(tmp_path: Path) -> None:
@@ -144,3 +165,20 @@ def test_two_hundred_bytes_hold_a_name_of_places2(tmp_path: Path) -> None:
     listed = FileList(tmp_path, names)
     assert listed.nbytes() / len(listed) < 60
     assert len(pickle.dumps(listed)) / len(listed) < 60
+
+
+def test_shared_files_are_found_however_they_are_named(tmp_path: Path) -> None:
+    below = FileList(tmp_path / "a", ["b/1.jpg", "2.jpg", "3.jpg"])
+    for root, names, shared in (
+        (tmp_path / "a", ["2.jpg", "4.jpg"], ["a/2.jpg"]),
+        (tmp_path / "a/b", ["1.jpg", "2.jpg"], ["a/b/1.jpg"]),
+        (tmp_path, ["a/2.jpg", "2.jpg", "a/b/1.jpg", "c.jpg"], ["a/2.jpg", "a/b/1.jpg"]),
+        (tmp_path / "c", [f"{tmp_path}/a/3.jpg", "2.jpg"], ["a/3.jpg"]),
+        (tmp_path / "c", ["2.jpg", "../a/3.jpg"], ["a/3.jpg"]),
+        (tmp_path / "c", ["2.jpg", "3.jpg"], []),
+        (tmp_path / "ab", ["2.jpg"], []),
+    ):
+        other = FileList(root, names)
+        for pair in ((below, other), (other, below)):
+            found = {path.resolve() for path in shared_files(*pair)}
+            assert found == {tmp_path / name for name in shared}

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from csa_inpaint.data.files import FileList, list_images
-from csa_inpaint.data.layouts import Split, first_existing, required_root
+from csa_inpaint.data.datasets.layout import Split, first_existing, required_root
+from csa_inpaint.data.listing import FileList, list_images
 
 
 class ParisStreetView:

@@ -1,0 +1,124 @@
+"""The order of samples: reproducible by (seed, epoch), shared between ranks."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Sampler
+
+from csa_inpaint.data.listing import Pool
+
+Numbers = npt.NDArray[np.int64]
+
+
+class SampleKey(NamedTuple):
+    """What identifies a sample: its number among those of an epoch, and the epoch."""
+
+    number: int
+    epoch: int
+
+
+class TrainSampler(Sampler[SampleKey]):
+    """The shuffled keys of one rank, another order each epoch.
+
+    Every pass over the files is a permutation of its own, so that none comes a second time before
+    all have come once. With pools, their weights share the samples of an epoch among them; each
+    pool is gone through in permutations, and the pools are shuffled into each other. The list is
+    made divisible by the number of ranks by repeating its first keys.
+
+    Args:
+        num_files: images of the training set.
+        repeats: passes over them in one epoch.
+        seed: with the epoch, decides the order.
+        rank: this process.
+        world_size: number of processes.
+        pools: neighbours among the files that have a weight of their own; none: all alike.
+    """
+
+    def __init__(
+        self,
+        num_files: int,
+        repeats: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pools: Sequence[Pool] = (),
+    ) -> None:
+        self.num_files = num_files
+        self.repeats = repeats
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.pools = pools
+        self.epoch = 0
+        self.skip = 0  # keys left out at the start of the next iteration
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; the Trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_files * self.repeats // self.world_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, skip = self.epoch, self.skip
+        order = self._weighted(epoch) if self.pools else self._unweighted(epoch)
+        for index in _share(order, self.rank, self.world_size)[skip:]:
+            yield SampleKey(int(index), epoch)
+
+    def _unweighted(self, epoch: int) -> Numbers:
+        return np.concatenate(
+            [
+                np.random.default_rng([self.seed, epoch, turn]).permutation(self.num_files)
+                + turn * self.num_files
+                for turn in range(self.repeats)
+            ]
+        )
+
+    def _weighted(self, epoch: int) -> Numbers:
+        weights = np.array([pool.weight for pool in self.pools])
+        # Rounded sums, so that the samples of all pools together are those of the epoch.
+        ends = np.rint(np.cumsum(weights / weights.sum()) * self.num_files * self.repeats)
+        first, parts = 0, []
+        for place, samples in enumerate(np.diff(ends, prepend=0).astype(int).tolist()):
+            files = self.pools[place].files
+            for turn in range(-(-samples // files)):
+                rng = np.random.default_rng([self.seed, epoch, turn, place])
+                part = rng.permutation(files)[: samples - turn * files]
+                parts.append(first + part + turn * self.num_files)
+            first += files
+        # A place after the pools' own: another stream than any of theirs.
+        rng = np.random.default_rng([self.seed, epoch, 0, len(self.pools)])
+        return rng.permutation(np.concatenate(parts))
+
+
+class EvaluationSampler(Sampler[SampleKey]):
+    """The keys of one rank in the files' order, always those of epoch 0: the masks never change.
+
+    With several ranks the list is made divisible by repeating its first keys, which then count
+    twice in averages; evaluate on one device where that matters.
+
+    Args:
+        num_files: images of the set.
+        rank: this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, num_files: int, rank: int = 0, world_size: int = 1) -> None:
+        self.num_files = num_files
+        self.rank = rank
+        self.world_size = world_size
+
+    def __len__(self) -> int:
+        return -(-self.num_files // self.world_size)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        for index in _share(np.arange(self.num_files), self.rank, self.world_size):
+            yield SampleKey(int(index), epoch=0)
+
+
+def _share(order: Numbers, rank: int, world_size: int) -> Numbers:
+    """Every `world_size`-th key from `rank` on, the list first wrapped to a multiple of that."""
+    length = -(-len(order) // world_size) * world_size
+    return np.resize(order, length)[rank::world_size]
