@@ -22,6 +22,7 @@ from csa_inpaint.data import (
     HoleRatioMask,
     ImageFolder,
     InpaintingDataModule,
+    MaskGenerator,
     MixtureMask,
     RectangleMask,
     UnreadableImageError,
@@ -245,7 +246,7 @@ def test_command_ends_with_a_status(root: Path, break_it: bool, status: int) -> 
 
 
 def test_validation_masks_are_drawn_as_training_draws_them(root: Path) -> None:
-    class Refuses:
+    class Refuses(MaskGenerator):
         def __call__(self, height: int, width: int, rng: np.random.Generator) -> None:
             raise ValueError("no such mask")
 

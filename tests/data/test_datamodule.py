@@ -12,14 +12,15 @@ from PIL import Image
 
 from csa_inpaint.data import (
     Augment,
+    BadMaskError,
     CenterCrop,
     CenterMask,
     FolderMask,
     ImageFolder,
     InpaintingDataModule,
     ListFiles,
+    MaskGenerator,
     RandomCrop,
-    UnreadableImageError,
 )
 from csa_inpaint.data.images import StorageError
 from csa_inpaint.data.samplers import SampleKey
@@ -202,12 +203,12 @@ def test_forbidden_files_are_skipped_and_failing_disks_never(
         assert not module.bad_files
 
 
-class FolderLike:
+class FolderLike(MaskGenerator):
     """Holes of which every third comes from a file that is bad."""
 
     def __call__(self, height: int, width: int, rng: np.random.Generator) -> np.ndarray:
         if rng.integers(3) == 0:
-            raise UnreadableImageError("masks/7.png is damaged", "masks/7.png")
+            raise BadMaskError("masks/7.png is damaged", "masks/7.png")
         return CenterMask(4)(height, width, rng)
 
 
@@ -221,7 +222,7 @@ def test_bad_masks_are_skipped_like_images(root: Path, caplog: pytest.LogCapture
     assert "1 mask files were passed over" in caplog.text
     strict = data(root, batch_size=1, repeats=10)
     strict.mask = FolderLike()
-    with pytest.raises(UnreadableImageError, match=r"masks/7\.png is damaged"):
+    with pytest.raises(BadMaskError, match=r"masks/7\.png is damaged"):
         list(strict.train_dataloader())
 
 

@@ -49,5 +49,6 @@ def save_arrays(cache: Path, **arrays: npt.NDArray[Any]) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         part.replace(cache)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part.exists():  # not below a file that stands in the place of the folder
+            part.unlink()
         _log.warning("%s could not be written (%s)", cache, error)

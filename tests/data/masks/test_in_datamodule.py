@@ -40,7 +40,8 @@ def root(tmp_path: Path, save: Save) -> Path:
 
 
 def data(root: Path, mask: MaskGenerator, **settings: object) -> InpaintingDataModule:
-    settings = {"size": 10, "batch_size": 2, "repeats": 4, **settings}
+    few = {"size": 10, "batch_size": 2, "repeats": 4, "max_bad_share": 0.25}
+    settings = {**few, **settings}
     return InpaintingDataModule(ImageFolder(), mask, root / "images", **settings)
 
 
