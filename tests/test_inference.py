@@ -63,3 +63,63 @@ def test_inpaint_refuses_a_tensor_of_another_range(
     image[0, 0, 0] = value
     with pytest.raises(ValueError, match=r"expected \[-1, 1\]"):
         inpaint(make_module(), image, mask)
+
+
+def hidden_variants(image: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+    """The same picture with other values under its hole: a constant, noise, far out, not numbers."""
+    noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(9)) * 2 - 1
+    values = [torch.full_like(image, 0.5), noise, noise * 1e30, torch.full_like(image, torch.nan)]
+    return [torch.where(mask > 0.5, value, image) for value in values]
+
+
+def edge_mask(height: int, width: int, edge: str) -> torch.Tensor:
+    """(1, H, W): a hole of about a third of the side that touches the named edges."""
+    tall, wide = max(height // 3, 1), max(width // 3, 1)
+    rows = {"top": slice(0, tall), "bottom": slice(height - tall, height)}
+    columns = {"left": slice(0, wide), "right": slice(width - wide, width)}
+    vertical, _, horizontal = edge.partition("-")
+    row = rows.get(vertical, slice(height // 3, height // 3 + tall))
+    column = columns.get(horizontal or vertical, slice(width // 3, width // 3 + wide))
+    mask = torch.zeros(1, height, width)
+    mask[:, row, column] = 1
+    return mask
+
+
+@pytest.mark.parametrize("depth", [2, 4, 5])
+@pytest.mark.parametrize("size", [(60, 60), (37, 50), (64, 64), (9, 70), (5, 3), (1, 2)])
+@pytest.mark.parametrize("edge", ["middle", "right", "bottom", "bottom-right", "top-left"])
+def test_inpaint_never_looks_at_hidden_pixels(
+    make_module: Callable[..., Any], size: tuple[int, int], edge: str, depth: int
+) -> None:
+    model = make_module(depth=depth, attention_levels=(1,), feature_levels=(1,))
+    image = torch.rand(3, *size, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    mask = edge_mask(*size, edge)
+    expected = inpaint(model, image, mask)
+    assert expected.isfinite().all()
+    for variant in hidden_variants(image, mask):
+        assert torch.equal(inpaint(model, variant, mask), expected)
+
+
+@pytest.mark.parametrize("refinement", [True, False])
+def test_generator_never_looks_at_hidden_pixels(
+    make_module: Callable[..., Any], refinement: bool
+) -> None:
+    weights = {} if refinement else {"l1_refined": 0.0, "consistency": 0.0}
+    model = make_module(refinement=refinement, loss_weights=weights)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    mask = edge_mask(64, 64, "bottom-right")[None]
+    expected = model(image, mask)
+    for variant in hidden_variants(image, mask):
+        out = model(variant, mask)
+        for value, known in zip(out[:3], expected[:3], strict=True):
+            assert torch.equal(value, known)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64])
+def test_inpaint_takes_a_mask_of_any_type(
+    make_module: Callable[..., Any], dtype: torch.dtype
+) -> None:
+    image = torch.from_numpy(PIXELS).permute(2, 0, 1) / 127.5 - 1
+    mask = torch.from_numpy(HOLE)
+    model = make_module()
+    assert torch.equal(inpaint(model, image, mask.to(dtype)), inpaint(model, image, mask))

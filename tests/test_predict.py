@@ -1,11 +1,17 @@
 """Pairing pictures with masks, before anything is computed."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
-from csa_inpaint.predict import Job, plan
+from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.predict import Job, plan, predict
+from csa_inpaint.training.module import CSAInpainter
 
 
 @pytest.fixture
@@ -64,3 +70,37 @@ def test_plan_refuses_two_pictures_of_one_name(root: Path) -> None:
     Image.new("RGB", (8, 8)).save(root / "images/a.png")
     with pytest.raises(ValueError, match="differ only in their extension"):
         plan(root / "images", root / "masks", root / "out")
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_predict_fills_the_others_where_one_does_not_fit_in_memory(
+    tmp_path: Path,
+    make_module: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+) -> None:
+    model = make_module()
+    for name, side in (("a", 32), ("b", 48), ("c", 32)):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        Image.new("RGB", (side, side), "gray").save(tmp_path / f"images/{name}.png")
+        mask = Image.new("L", (side, side))
+        mask.paste(255, (8, 8, 20, 20))
+        mask.save(tmp_path / f"masks/{name}.png")
+    forward = model.forward
+
+    def out_of_memory(image: torch.Tensor, mask: torch.Tensor) -> Any:
+        if image.shape[-1] == 48:
+            raise error("no more")
+        return forward(image, mask)
+
+    monkeypatch.setattr(model, "forward", out_of_memory)
+    monkeypatch.setattr(CSAInpainter, "load_from_checkpoint", lambda *args, **options: model)
+    cfg = OmegaConf.load(config_directory() / "predict.yaml")
+    cfg.merge_with(
+        {"checkpoint": "model.ckpt", "images": f"{tmp_path}/images", "masks": f"{tmp_path}/masks"}
+    )
+    cfg.output = f"{tmp_path}/out"
+    with pytest.raises(ValueError, match=r"2 of 3 pictures are written.*\n.*b\.png.*memory"):
+        predict(cfg)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.png", "c.png"}

@@ -15,18 +15,24 @@ from csa_inpaint.training.module import CSAInpainter
 Picture = TypeVar("Picture", Image.Image, "np.ndarray[Any, Any]", Tensor)
 
 
+def size_multiple(model: CSAInpainter) -> int:
+    """What the heights and widths that the model takes are multiples of, in pixels."""
+    return 2 ** int(model.hparams["depth"])
+
+
 @torch.no_grad()
 def inpaint(model: CSAInpainter, image: Picture, mask: Any) -> Picture:
     """Fill the hole of a picture; its known pixels come back unchanged.
 
-    A size that the model's depth does not divide is padded at the right and bottom with the
-    picture's mirror image, and the padding cut off again. The model runs where it is, in its own
-    type, and its mode is left as it was.
+    A size that the model's depth does not divide is padded at the right and bottom with the mirror
+    image of picture and hole, and the padding cut off again. The model runs where it is, in its own
+    type, and its mode is left as it was. What the picture holds inside the hole is never looked at:
+    a tensor may be NaN there.
 
     Args:
         model: trained; the averaged generator is used when there is one.
         image: a PIL picture of any mode, a uint8 array (H, W, 3), or a float tensor
-            (3, H, W) or (B, 3, H, W) in [-1, 1]. Known pixels only are looked at.
+            (3, H, W) or (B, 3, H, W), its known pixels in [-1, 1].
         mask: a PIL picture, an array or a tensor of the image's size; white, 1 or True is the hole.
             Grey values count as hole from half on, with a warning. A batch of images takes a batch
             of masks, (B, 1, H, W).
@@ -72,31 +78,37 @@ def _fill_tensor(model: CSAInpainter, image: Tensor, mask: Any) -> Tensor:
             f"a tensor {tuple(image.shape)} of {image.dtype}: expected floats in [-1, 1] of shape "
             "(3, H, W) or (B, 3, H, W)"
         )
-    if not image.isfinite().all() or image.abs().max() > 1 + 1e-3:
-        raise ValueError(
-            f"a tensor with values from {image.min():g} to {image.max():g}: expected [-1, 1]; "
-            "image * 2 - 1 makes them of [0, 1]"
-        )
     images = image.reshape(-1, *image.shape[-3:])
     masks = [mask] if image.dim() == 3 else list(mask)
     if len(masks) != len(images):
         raise ValueError(f"{len(images)} images but {len(masks)} masks: give one mask an image")
     size = (image.shape[-2], image.shape[-1])
-    holes = np.stack([mask_from_array(one, size=size) for one in masks])
+    holes = np.stack([mask_from_array(_numpy(one), size=size) for one in masks])
     hole = torch.from_numpy(holes)[:, None].to(image.device)
-    filled = _fill(model, images, hole.float()).to(image)
+    known = images.masked_fill(hole, 0)
+    if not known.isfinite().all() or known.abs().max() > 1 + 1e-3:
+        raise ValueError(
+            f"known pixels with values from {known.min():g} to {known.max():g}: expected [-1, 1]; "
+            "image * 2 - 1 makes them of [0, 1]"
+        )
+    filled = _fill(model, known, hole.float()).to(image)
     return torch.where(hole, filled.clamp(-1, 1), images).reshape(image.shape)
+
+
+def _numpy(mask: Any) -> Any:
+    """NumPy has no bfloat16."""
+    return mask.float() if isinstance(mask, Tensor) and mask.dtype == torch.bfloat16 else mask
 
 
 def _fill(model: CSAInpainter, image: Tensor, mask: Tensor) -> Tensor:
     """The composite of (B, 3, H, W) images, computed on the model's device and padded to fit."""
-    multiple = 2 ** model.hparams["depth"]
+    multiple = size_multiple(model)
     height, width = image.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
     # Mirroring repeats no more than the picture has; a tiny picture is padded with its last pixels.
-    mirrored = padding[1] < width and padding[3] < height
-    image = F.pad(image, padding, mode="reflect" if mirrored else "replicate")
-    mask = F.pad(mask, padding)
+    mode = "reflect" if padding[1] < width and padding[3] < height else "replicate"
+    # The mask is padded as the image is: what is mirrored from the hole is hole.
+    image, mask = F.pad(image, padding, mode=mode), F.pad(mask, padding, mode=mode)
     reference = next(model.generator.parameters())
     out = model(image.to(reference), mask.to(reference))
     composite: Tensor = out.composite[..., :height, :width]

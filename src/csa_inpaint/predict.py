@@ -106,10 +106,10 @@ def predict(cfg: DictConfig) -> list[Job]:
     for job in track(jobs, description="Filling"):
         try:
             fill(model, job, cfg.polarity)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
             if len(jobs) == 1:
                 raise
-            failed.append(f"\n  {job.image} with {job.mask}: {error}")
+            failed.append(f"\n  {job.image} with {job.mask}: {_reason(error)}")
     if failed:
         raise ValueError(
             f"{len(jobs) - len(failed)} of {len(jobs)} pictures are written to {cfg.output}; not "
@@ -117,6 +117,15 @@ def predict(cfg: DictConfig) -> list[Job]:
         )
     print(f"{len(jobs)} picture{'' if len(jobs) == 1 else 's'} written to {cfg.output}")
     return jobs
+
+
+def _reason(error: Exception) -> str:
+    """What a picture's line says of its failure; what the device still holds of it is freed."""
+    if not isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return str(error)
+    error.__traceback__ = None  # its frames hold the tensors of the failed picture
+    torch.cuda.empty_cache()
+    return "not enough memory for a picture of this size"
 
 
 def fill(model: CSAInpainter, job: Job, polarity: Polarity) -> None:
