@@ -66,7 +66,7 @@ def test_inpaint_refuses_a_tensor_of_another_range(
 
 
 def hidden_variants(image: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
-    """The same picture with other values under its hole: a constant, noise, far out, not numbers."""
+    """The same picture with other values under its hole."""
     noise = torch.rand(image.shape, generator=torch.Generator().manual_seed(9)) * 2 - 1
     values = [torch.full_like(image, 0.5), noise, noise * 1e30, torch.full_like(image, torch.nan)]
     return [torch.where(mask > 0.5, value, image) for value in values]
