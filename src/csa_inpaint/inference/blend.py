@@ -13,41 +13,49 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BlendName = Literal["hard", "feather", "poisson"]
-Blend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Meet = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
-NEAR = 1.0  # standard deviation of the Gaussian that takes the means, in pixels
+RIM = 5.0  # standard deviation of the Gaussian that measures the way into the hole, in pixels
 RELAXATIONS = 12  # of the membrane at each resolution
 
 
-def hard(generated: Tensor, image: Tensor, known: Tensor) -> Tensor:
-    """No correction: the generated pixels stay as they are.
+def soften(generated: Tensor, image: Tensor, known: Tensor, near: float) -> Tensor:
+    """The step at the border, which fades out over some pixels.
 
     Args:
         generated: the prediction; what it holds where the image is known is not used.
         image: what it holds where it is not known is not used.
         known: True where the image is known.
+        near: standard deviation of the Gaussian that takes the means, in pixels.
 
     Shape: (3, H, W), (3, H, W), (1, H, W) → (3, H, W), to be added to the generated pixels
     """
-    return torch.zeros_like(generated)
-
-
-def feather(generated: Tensor, image: Tensor, known: Tensor) -> Tensor:
-    """The step at the border, which fades out over some pixels; arguments as ``hard``."""
-    step, weight = _step(generated, image, known)
+    step, share = _step(generated, image, known, near)
     # Half of the Gaussian lies on known pixels at a straight border.
-    return step * (2 * weight).clamp(max=1)
+    return step * (2 * share).clamp(max=1)
 
 
-def poisson(generated: Tensor, image: Tensor, known: Tensor) -> Tensor:
-    """The step at the border, which continues into the hole as a membrane; arguments as ``hard``.
+def continue_step(generated: Tensor, image: Tensor, known: Tensor, near: float) -> Tensor:
+    """The step at the border, which continues into the hole as a membrane; as ``soften``.
 
     The gradients within the hole stay, and the hole meets the known pixels (Pérez et al., "Poisson
     image editing", 2003).
     """
-    step, weight = _step(generated, image, known)
-    border = known & (weight < 0.9)
+    step, share = _step(generated, image, known, near)
+    border = known & (share < 0.9)
     return membrane(step.masked_fill(~border, 0), border)
+
+
+def fade(generated: Tensor, image: Tensor, known: Tensor) -> Tensor:
+    """What turns the generated pixels near the border into continued known ones.
+
+    The known pixels continue as a membrane. It is the better guess in a scratch of a few pixels,
+    which is thinner than the holes of a training, and it hides a border. Arguments and shapes as
+    ``soften``.
+    """
+    # The weight of the generated pixels is 0 at a straight border, and in thin holes everywhere.
+    weight = (1 - 2 * blur(known.float(), RIM)).clamp_min(0)
+    return (1 - weight) * (membrane(image.masked_fill(~known, 0), known) - generated)
 
 
 def membrane(values: Tensor, known: Tensor) -> Tensor:
@@ -91,14 +99,14 @@ def blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(rows, kernel[None, None, None, :])[:, 0]
 
 
-def _step(generated: Tensor, image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _step(generated: Tensor, image: Tensor, known: Tensor, near: float) -> tuple[Tensor, Tensor]:
     """The known mean less the generated mean near each pixel, and the known share there.
 
     Far from the border, where one of the means is of nothing, the step is 0.
     """
-    share = blur(known.float(), NEAR)
-    known_sum = blur(image.masked_fill(~known, 0), NEAR)
-    generated_sum = blur(generated.masked_fill(known, 0), NEAR)
+    share = blur(known.float(), near)
+    known_sum = blur(image.masked_fill(~known, 0), near)
+    generated_sum = blur(generated.masked_fill(known, 0), near)
     step = known_sum / share.clamp_min(1e-6) - generated_sum / (1 - share).clamp_min(1e-6)
     return step.masked_fill((share < 0.01) | (share > 0.99), 0), share
 
@@ -107,12 +115,17 @@ def _halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x[None], 2, ceil_mode=True, count_include_pad=False)[0]
 
 
-BLENDS: dict[BlendName, Blend] = {"hard": hard, "feather": feather, "poisson": poisson}
+# How the step at the border is met; None leaves it and the rim as they are.
+BLENDS: dict[BlendName, Meet | None] = {
+    "hard": None,
+    "feather": soften,
+    "poisson": continue_step,
+}
 
 
-def find_blend(name: str) -> Blend:
+def find_blend(name: str) -> Meet | None:
     """The function of that name, or a ``ValueError`` that lists the names."""
-    for known, blend in BLENDS.items():
+    for known, meet in BLENDS.items():
         if known == name:
-            return blend
+            return meet
     raise ValueError(f"blend={name!r}: expected {', '.join(get_args(BlendName))}")

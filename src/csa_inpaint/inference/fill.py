@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from csa_inpaint.data.masks import Mask
-from csa_inpaint.inference.blend import Blend, feather, hard
+from csa_inpaint.inference.blend import Meet, fade, soften
 from csa_inpaint.inference.detail import complete
 from csa_inpaint.inference.holes import (
     Box,
@@ -23,7 +23,10 @@ from csa_inpaint.inference.holes import (
 from csa_inpaint.inference.network import Network, is_out_of_memory
 from csa_inpaint.inference.scale import any_pixel, enlarge, reduce
 
-JOIN = 8  # known cells around a region that its filling is compared with
+# Within how many cells of a border its two sides are compared (see ``soften``): a network's
+# prediction, whose first cells may be better than the others, and detail.
+WIDE, NARROW = 3.0, 1.0
+JOIN = 12  # known cells around a region that its filling is compared with
 
 
 class MemoryWarning(UserWarning):
@@ -31,7 +34,7 @@ class MemoryWarning(UserWarning):
 
 
 def fill(
-    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, blend: Blend
+    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
 ) -> None:
     """Fill the holes of a picture in place.
 
@@ -41,7 +44,7 @@ def fill(
         hole: True in the hole.
         size: side of the images that the model was trained on, in pixels.
         strategy: see ``plan``.
-        blend: how the filling is joined to the known pixels.
+        meet: how the filling meets the known pixels; see ``BLENDS``.
 
     Shape: (3, H, W) in float32, (H, W)
 
@@ -49,7 +52,7 @@ def fill(
         MemoryWarning: a whole picture does not fit into memory and is filled by ``crop``.
     """
     if strategy != "full":
-        _fill_regions(network, image, hole, size, strategy, blend)
+        _fill_regions(network, image, hole, size, strategy, meet)
         return
     needed, available = network.memory_needed(*hole.shape), network.memory_available()
     reason = ""
@@ -57,7 +60,7 @@ def fill(
         reason = f"it needs up to {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
     else:
         try:
-            _fill_regions(network, image, hole, size, strategy, blend)
+            _fill_regions(network, image, hole, size, strategy, meet)
             return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -71,11 +74,11 @@ def fill(
         MemoryWarning,
         stacklevel=3,
     )
-    _fill_regions(network, image, hole, size, "crop", blend)
+    _fill_regions(network, image, hole, size, "crop", meet)
 
 
 def _fill_regions(
-    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, blend: Blend
+    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
 ) -> None:
     regions, labels = plan(hole, size, strategy)
     known = torch.from_numpy(~hole)[None]
@@ -90,7 +93,7 @@ def _fill_regions(
         )
         for view in views:
             own, predicted = predicted[: len(view.windows)], predicted[len(view.windows) :]
-            box, pixels = _join(view, own, image, known, blend)
+            box, pixels = _join(view, own, image, known, meet)
             filled = own_hole(hole, labels, group_cell(size), view.region, box)
             part = image[:, *box.slices]
             part.copy_(torch.where(torch.from_numpy(filled), pixels, part))
@@ -151,7 +154,7 @@ def _core(window: Box, margin: int, grid: Box) -> Box:
 
 
 def _join(
-    view: _View, predicted: list[Tensor], image: Tensor, known: Tensor, blend: Blend
+    view: _View, predicted: list[Tensor], image: Tensor, known: Tensor, meet: Meet | None
 ) -> tuple[Box, Tensor]:
     """A box of the picture around the region's holes, and its pixels with the holes filled."""
     factor = view.region.factor
@@ -160,7 +163,9 @@ def _join(
     generated = _combine(view, predicted)
     box = view.region.box.cells(factor).within(view.area).grow(JOIN).meet(whole)
     part = (slice(None), *box.slices)
-    generated[part] += blend(generated[part], view.cells[part], view.known[part])
+    if meet is not None:
+        generated[part] += meet(generated[part], view.cells[part], view.known[part], WIDE)
+        generated[part] += fade(generated[part], view.cells[part], view.known[part])
     if factor == 1:
         return box.outside(view.area), generated[part]
 
@@ -169,13 +174,14 @@ def _join(
     detailed = complete(
         filled, view.hole, image[:, *pixels.slices], known[:, *pixels.slices], factor, box
     )
-    # Detail is joined at the scale of the cells, then at that of the pixels.
-    cells = F.avg_pool2d(detailed[None], factor)[0]
-    correction = blend(cells, view.cells[part], view.known[part])
     out = box.outside(view.area).times(factor).meet(picture)
-    detailed = (detailed + enlarge(correction, factor))[:, : out.height, : out.width]
-    if blend is not hard:
-        detailed += feather(detailed, image[:, *out.slices], known[:, *out.slices])
+    if meet is not None:
+        # Detail meets the known pixels at the scale of the cells, then at that of the pixels.
+        cells = F.avg_pool2d(detailed[None], factor)[0]
+        detailed += enlarge(meet(cells, view.cells[part], view.known[part], NARROW), factor)
+    detailed = detailed[:, : out.height, : out.width]
+    if meet is not None:
+        detailed += soften(detailed, image[:, *out.slices], known[:, *out.slices], NARROW)
     return out, detailed
 
 

@@ -96,7 +96,7 @@ class _Filler:
         self.network = network
         self.size = size
         self.strategy = strategy
-        self.blend = find_blend(blend)
+        self.meet = find_blend(blend)
 
     def picture(self, image: Image.Image, mask: Any) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
@@ -171,7 +171,7 @@ class _Filler:
         return filled.reshape(image.shape)
 
     def _fill(self, image: Tensor, hole: Mask) -> None:
-        fill(self.network, image, hole, self.size, self.strategy, self.blend)
+        fill(self.network, image, hole, self.size, self.strategy, self.meet)
 
 
 def _plain(image: Image.Image) -> Image.Image:
