@@ -33,15 +33,17 @@ def predict(cfg: DictConfig) -> list[Job]:
         ValueError: some pictures have no mask or could not be filled; the others are written all
             the same.
     """
+    checkpoint = Path(cfg.checkpoint)
     masks = cfg.masks if cfg.masks in (None, "alpha") else Path(cfg.masks)
     planned = plan(Path(cfg.images), masks, Path(cfg.output), f".{cfg.format}")
     if planned.unused:
-        print(f"{len(planned.unused)} masks have no picture: {some(planned.unused)}")
+        verb = "mask has" if len(planned.unused) == 1 else "masks have"
+        print(f"{len(planned.unused)} {verb} no picture: {some(planned.unused)}")
     jobs = _remaining(planned.jobs, cfg.existing)
     _check_writable({job.output.parent for job in jobs})
     failures = [f"{image}: it has no mask" for image in planned.missing]
     alone = len(planned.jobs) + len(planned.missing) == 1
-    filler = _Filler(cfg)
+    filler = _Filler(checkpoint, cfg)
     done: list[Job] = []
     try:
         for job in track(jobs, description="Filling"):
@@ -71,15 +73,15 @@ def predict(cfg: DictConfig) -> list[Job]:
 class _Filler:
     """A checkpoint's model, and how it is used."""
 
-    def __init__(self, cfg: DictConfig) -> None:
-        checkpoint = read_checkpoint(cfg.checkpoint)
-        self.model = CSAInpainter.load_from_checkpoint(cfg.checkpoint, map_location="cpu")
+    def __init__(self, checkpoint: Path, cfg: DictConfig) -> None:
+        size = cfg.size or _data_size(read_checkpoint(checkpoint))
+        self.model = CSAInpainter.load_from_checkpoint(checkpoint, map_location="cpu")
         cuda = cfg.device == "auto" and torch.cuda.is_available()
         device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
         self.model.to(device).eval()
         self.polarity: Polarity = cfg.polarity
         self.settings = {
-            "size": cfg.size or _data_size(checkpoint),
+            "size": size,
             "size_strategy": cfg.size_strategy,
             "blend": cfg.blend,
             "batch_size": cfg.batch_size,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image
 from csa_inpaint.data.masks import Mask, mask_from_array
@@ -27,6 +27,14 @@ FORMATS: dict[str, dict[str, Any]] = {
     ".jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},
     ".jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
+
+# EXIF tags that describe a picture, not how a file stores it.
+DESCRIPTIVE = {
+    ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model,
+    ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist, ExifTags.Base.Copyright,
+    ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit,
+    ExifTags.Base.ExifOffset, ExifTags.Base.GPSInfo,
+}  # fmt: skip
 
 
 class ReducedDepthWarning(UserWarning):
@@ -80,9 +88,7 @@ def read_photo(path: Path) -> Photo:
         deep = _is_deep_colour(opened)
         turned = opened.getexif().get(EXIF_ORIENTATION, 1) != 1
         image = ImageOps.exif_transpose(opened)
-        image.load()
-        # ImageOps leaves an upright picture's EXIF data where only the file's object finds them.
-        image.info["exif"] = image.getexif().tobytes() if image.getexif() else b""
+        image.info["exif"] = _exif(opened)
     if not deep:
         return Photo(image, None)
     cv2 = _opencv()
@@ -151,6 +157,16 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _exif(image: Image.Image) -> bytes:
+    """The EXIF data of a file, without its orientation."""
+    exif = image.getexif()
+    for tag in list(exif):
+        # A TIFF file lists among them how its own pixels are stored.
+        if tag == EXIF_ORIENTATION or (image.format == "TIFF" and tag not in DESCRIPTIVE):
+            del exif[tag]
+    return exif.tobytes() if exif else b""
 
 
 def _is_deep_colour(image: Image.Image) -> bool:

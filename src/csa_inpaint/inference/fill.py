@@ -51,7 +51,7 @@ def fill(
     Warns:
         MemoryWarning: a whole picture does not fit into memory and is filled by ``crop``.
     """
-    if strategy != "full":
+    if strategy != "full" or max(hole.shape) <= size:
         _fill_regions(network, image, hole, size, strategy, meet)
         return
     needed, available = network.memory_needed(*hole.shape), network.memory_available()

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+PROBE = 64  # side of the image that a network's memory is measured on, at least
 DEFAULT_SIZE = 256  # the paper's, for a model that does not say its own
 
 # What an allocation that fails raises; on a CPU it is a RuntimeError with one of the words below.
@@ -89,7 +90,8 @@ class Network:
 
     def memory_needed(self, height: int, width: int) -> int:
         """Bytes that one image of this size takes at most: all outputs of the layers together."""
-        side = 2 * size_multiple(self.model)
+        multiple = size_multiple(self.model)
+        side = -(-PROBE // multiple) * multiple
         total = 0
 
         def count(layer: nn.Module, inputs: object, output: object) -> None:

@@ -51,7 +51,7 @@ def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suff
         FileNotFoundError: a path is not there, or no picture has a mask.
         FileExistsError: the output of a folder is a file.
         ValueError: two pictures or masks have one name, several masks are for one named output, an
-            output would replace an input or another output, or its format is not known.
+            output would replace an input, or its format is not known.
     """
     for path in (images, *([masks] if isinstance(masks, Path) else [])):
         if not path.exists():
@@ -149,16 +149,8 @@ def _owner(mask: Path, pictures: Mapping[Path, Path], own: bool) -> Path | None:
 
 def _check_outputs(jobs: Sequence[Job]) -> None:
     inputs = {path.resolve() for job in jobs for path in (job.image, job.mask) if path}
-    seen: dict[Path, Job] = {}
     for job in jobs:
-        target = job.output.resolve()
-        if target in inputs:
+        if job.output.resolve() in inputs:
             raise ValueError(
                 f"output {job.output} would replace an input: choose another output folder"
             )
-        if target in seen:
-            raise ValueError(
-                f"{seen[target].image} with {seen[target].mask} and {job.image} with {job.mask} "
-                f"have one output, {job.output}: rename one"
-            )
-        seen[target] = job
