@@ -87,25 +87,55 @@ def test_predict_replaces_or_refuses_what_is_there(root: Path, configure: Config
         predict(configure(existing="replace"))
 
 
-@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no more"),
+        torch.OutOfMemoryError("no more"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
 def test_predict_fills_the_others_where_one_does_not_fit_in_memory(
     root: Path,
     configure: Configure,
     model: Any,
     monkeypatch: pytest.MonkeyPatch,
-    error: type[Exception],
+    error: Exception,
 ) -> None:
     forward = model.forward
 
     def out_of_memory(image: torch.Tensor, mask: torch.Tensor) -> Any:
         if image.shape[-1] == 48:
-            raise error("no more")
+            raise error
         return forward(image, mask)
 
     monkeypatch.setattr(model, "forward", out_of_memory)
     with pytest.raises(ValueError, match=r"2 pictures written.*filled were 1:\n.*b\.png.*memory"):
         predict(configure())
     assert written(root) == {"a.png", "c.png"}
+
+
+def test_predict_stops_at_an_error_that_is_not_of_one_picture(
+    root: Path, configure: Configure, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(image: torch.Tensor, mask: torch.Tensor) -> Any:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        predict(configure())
+
+
+def test_predict_needs_no_model_where_nothing_is_left(
+    root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(configure())
+
+    def never(path: Path) -> Any:
+        raise AssertionError("the checkpoint was read")
+
+    monkeypatch.setattr(csa_inpaint.predict, "read_checkpoint", never)
+    assert predict(configure()) == []
 
 
 @pytest.mark.parametrize("bad", ["empty", "damaged", "huge", "size", "inverted", "no hole"])

@@ -15,6 +15,7 @@ from csa_inpaint.cli.entry import command
 from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
 from csa_inpaint.inference.files import Photo, read_photo, write_photo
+from csa_inpaint.inference.network import is_out_of_memory
 from csa_inpaint.inference.pairing import Existing, Job, plan, some
 from csa_inpaint.training.module import CSAInpainter
 from csa_inpaint.weights.files import read_checkpoint
@@ -43,17 +44,18 @@ def predict(cfg: DictConfig) -> list[Job]:
     _check_writable({job.output.parent for job in jobs})
     failures = [f"{image}: it has no mask" for image in planned.missing]
     alone = len(planned.jobs) + len(planned.missing) == 1
-    filler = _Filler(checkpoint, cfg)
     done: list[Job] = []
     try:
-        for job in track(jobs, description="Filling"):
-            try:
-                filler.fill(job)
-                done.append(job)
-            except (OSError, ValueError, MemoryError, torch.OutOfMemoryError) as error:
-                if alone:
-                    raise
-                failures.append(f"{job.image} with {job.mask or 'its alpha'}: {_reason(error)}")
+        if jobs:
+            filler = _Filler(checkpoint, cfg)
+            for job in track(jobs, description="Filling"):
+                try:
+                    filler.fill(job)
+                    done.append(job)
+                except (OSError, ValueError, MemoryError, RuntimeError) as error:
+                    if alone or not _is_the_pictures(error):
+                        raise
+                    failures.append(f"{job.image} with {job.mask or 'its alpha'}: {_reason(error)}")
     except KeyboardInterrupt:
         print(
             f"\nStopped: {_pictures(len(done))} written to {cfg.output}. The same command goes on.",
@@ -134,9 +136,14 @@ def _check_writable(folders: Iterable[Path]) -> None:
             pass
 
 
+def _is_the_pictures(error: Exception) -> bool:
+    """Whether the error is of one picture, so that the others can be filled."""
+    return isinstance(error, OSError | ValueError) or is_out_of_memory(error)
+
+
 def _reason(error: Exception) -> str:
     """What a picture's line says of its failure; what the device still holds of it is freed."""
-    if not isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if not is_out_of_memory(error):
         return str(error)
     error.__traceback__ = None  # its frames hold the tensors of the failed picture
     torch.cuda.empty_cache()

@@ -82,6 +82,16 @@ def test_match_prefers_blocks_of_the_same_colour() -> None:
             assert source.right > 32 + 8
 
 
+def test_complete_reaches_the_last_cells_of_an_odd_number() -> None:
+    cells, _, image, known, _ = texture(63)
+    known = torch.ones_like(known)
+    known[:, -30:, -30:] = False
+    _, seen = reduce(image, known, FACTOR)
+    box = Box(53, 53, 63, 63)
+    detailed = complete(cells, ~seen, image, known, FACTOR, box)
+    assert (detailed - enlarged(cells, box, FACTOR))[:, -4:, -4:].abs().min() > 0
+
+
 @pytest.mark.parametrize("side", [8, 20])
 def test_complete_without_a_known_block_only_enlarges(side: int) -> None:
     cells = torch.rand(3, side, side)

@@ -46,6 +46,10 @@ def complete(
     height, width = known.shape[-2:]
     beyond = (0, -width % factor, 0, -height % factor)
     unknown = any_pixel(F.pad(~known, beyond, value=True), factor)
+    # Blocks are matched at a fraction of the cells' resolution, which must reach the last cells.
+    rest = (0, -cells.shape[2] % MATCHED, 0, -cells.shape[1] % MATCHED)
+    cells = F.pad(cells[None], rest, mode="replicate")[0]
+    hole, unknown = F.pad(hole, rest), F.pad(unknown, rest, value=True)
     middle = cells - blur(cells, SMOOTH)
     side = BLOCK * factor
     tent = 1 - (torch.arange(side) + 0.5 - side / 2).abs() * 2 / side

@@ -181,7 +181,8 @@ def plan(hole: Mask, size: int, strategy: Strategy) -> tuple[list[Region], Label
         labels = occupied.astype(np.int64)
         (box,) = boxes(labels, hole, cell)
         factor = -(-longest // size) if strategy == "resize" else 1
-        return [Region(box, [1], factor, -(-longest // factor), size)], labels
+        window = -(-longest // factor)
+        return [Region(box, [1], factor, window, core=window)], labels
     labels = label(occupied)
     regions = [
         _region(box, number, hole, labels, size)
@@ -233,19 +234,20 @@ def _share_windows(regions: list[Region]) -> list[Region]:
     waiting = sorted(regions, key=lambda region: region.box)
     while waiting:
         first, *waiting = waiting
-        core = first.core
-        if first.factor == 1 and max(first.box.height, first.box.width) <= core:
-            rest = []
-            for other in waiting:
-                box = first.box.union(other.box)
-                fits = max(box.height, box.width) <= min(core, other.core)
-                if other.factor == 1 and fits:
-                    core = min(core, other.core)
-                    first = first._replace(box=box, groups=first.groups + other.groups, core=core)
-                else:
-                    rest.append(other)
-            waiting = rest
+        left: list[Region] = []
+        for index, other in enumerate(waiting):
+            if other.box.top >= first.box.top + first.core:  # and all that follow
+                left += waiting[index:]
+                break
+            box = first.box.union(other.box)
+            core = min(first.core, other.core)
+            if first.factor == other.factor == 1 and max(box.height, box.width) <= core:
+                groups = first.groups + other.groups
+                first = first._replace(box=box, groups=groups, core=core)
+            else:
+                left.append(other)
         shared.append(first)
+        waiting = left
     return shared
 
 

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 PROBE = 64  # side of the image that a network's memory is measured on, at least
 DEFAULT_SIZE = 256  # the paper's, for a model that does not say its own
 
-# What an allocation that fails raises; on a CPU it is a RuntimeError with one of the words below.
-OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
-_CPU_ALLOCATOR = ("DefaultCPUAllocator", "not enough memory")
+_CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a RuntimeError names when it has no memory left
 
 
 def size_multiple(model: pl.LightningModule) -> int:
@@ -124,4 +122,5 @@ class Network:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed, on whatever device."""
-    return isinstance(error, OUT_OF_MEMORY) or any(words in str(error) for words in _CPU_ALLOCATOR)
+    lacking = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return lacking or (isinstance(error, RuntimeError) and _CPU_ALLOCATOR in str(error))
