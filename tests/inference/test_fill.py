@@ -129,6 +129,19 @@ def test_fill_shows_a_hole_in_the_middle_of_a_window_as_large_as_in_training(
     assert torch.equal(mask, expected)
 
 
+def test_fill_mirrors_a_hole_with_its_picture(make_painter: Callable[..., Any]) -> None:
+    painter = make_painter()
+    hole = np.zeros((30, 44), dtype=bool)
+    hole[28:, 40:42] = True
+    inpaint(painter, picture(30, 44), hole, size=64)
+    ((image, mask),) = painter.seen
+    assert torch.equal(mask[..., 30:32, :], mask[..., [28, 27], :])
+    assert torch.equal(mask[..., 44:48], mask[..., [42, 41, 40, 39]])
+    assert torch.equal(image[..., 44:48], image[..., [42, 41, 40, 39]])
+    assert mask[..., 44:].any()
+    assert mask[..., 30:, :].any()
+
+
 def test_fill_computes_a_batch_of_windows_at_a_time(make_painter: Callable[..., Any]) -> None:
     pixels, hole = picture(200, 300), holes(200, 300, "line")
     results = []
