@@ -1,131 +1,149 @@
 """Fill holes: ``python -m csa_inpaint.predict checkpoint=… images=… masks=… output=…``."""
 
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import get_args
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
 from csa_inpaint.cli.entry import command
-from csa_inpaint.data.images import load_image
-from csa_inpaint.data.listing import list_images
 from csa_inpaint.data.masks import Polarity, load_mask
 from csa_inpaint.inference import inpaint
+from csa_inpaint.inference.files import Photo, read_photo, write_photo
+from csa_inpaint.inference.network import is_out_of_memory
+from csa_inpaint.inference.pairing import Existing, Job, plan, some
 from csa_inpaint.training.loading import load_model
-from csa_inpaint.training.module import Inpainter
 
-SHOWN = 5  # names in a message
-
-
-class Job(NamedTuple):
-    """One picture to fill."""
-
-    image: Path
-    mask: Path
-    output: Path
-
-
-def plan(images: Path, masks: Path, output: Path, overwrite: bool = False) -> list[Job]:
-    """Pair pictures with masks and name the outputs, before anything is computed.
-
-    A folder's pictures are paired with the mask of the same relative path, whatever its extension,
-    and written below ``output`` as PNG. A single mask file serves every picture.
-
-    Raises:
-        FileNotFoundError: a path is not there, or pictures have no mask.
-        ValueError: two pictures or masks have one name, or one picture is given with a mask folder.
-        FileExistsError: an output is there and ``overwrite`` is False.
-    """
-    for path in (images, masks):
-        if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {path}")
-    if images.is_file():
-        # A name with an extension is a file's, unless such a folder is there.
-        named = bool(output.suffix) and not output.is_dir()
-        if named and output.suffix.lower() != ".png":
-            raise ValueError(
-                f"output={output}: results are written as .png, which keeps the known pixels exact"
-            )
-        target = output if named else output / f"{images.stem}.png"
-        mask = masks if masks.is_file() else _by_name(masks).get(Path(images.stem))
-        if mask is None:
-            raise FileNotFoundError(f"{masks} has no mask named {images.stem}.*")
-        jobs = [Job(images, mask, target)]
-    else:
-        if output.is_file():
-            raise FileExistsError(f"output={output} is a file, but images={images} is a folder")
-        jobs = _pair(images, masks, output)
-    there = [str(job.output) for job in jobs if job.output.exists()]
-    if there and not overwrite:
-        raise FileExistsError(
-            f"{_some(there)} would be overwritten: choose another output or set overwrite=true"
-        )
-    return jobs
-
-
-def _pair(images: Path, masks: Path, output: Path) -> list[Job]:
-    pictures = _by_name(images)
-    holes = dict.fromkeys(pictures, masks) if masks.is_file() else _by_name(masks)
-    missing = [str(pictures[name]) for name in pictures if name not in holes]
-    if missing:
-        raise FileNotFoundError(
-            f"no mask in {masks} for {_some(missing)}: a mask has its picture's name, with any "
-            "image extension"
-        )
-    return [Job(pictures[n], holes[n], output / f"{n}.png") for n in pictures]
-
-
-def _by_name(folder: Path) -> dict[Path, Path]:
-    """A folder's image files by their path below it, without the extension."""
-    files: dict[Path, Path] = {}
-    for file in list_images(folder):
-        name = file.relative_to(folder).with_suffix("")
-        if name in files:
-            raise ValueError(f"{files[name]} and {file} differ only in their extension: rename one")
-        files[name] = file
-    return files
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+INTERRUPTED = 130  # exit status that a shell gives a command stopped by Ctrl-C
 
 
 def predict(cfg: DictConfig) -> list[Job]:
-    """Fill every picture and write it as PNG; known pixels are the input's own.
+    """Fill every picture that is not filled yet; known pixels are the input's own.
+
+    Returns:
+        what was filled now.
 
     Raises:
-        ValueError: pictures of a folder could not be filled; the others are written all the same.
+        FileExistsError: a result is there and ``existing`` is ``"error"``.
+        ValueError: some pictures have no mask or could not be filled; the others are written all
+            the same.
     """
-    jobs = plan(Path(cfg.images), Path(cfg.masks), Path(cfg.output), cfg.overwrite)
-    model = load_model(cfg.checkpoint, trust=cfg.trust)
-    cuda = cfg.device == "auto" and torch.cuda.is_available()
-    device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
-    model.to(device).eval()
-    failed = []
-    for job in track(jobs, description="Filling"):
-        try:
-            fill(model, job, cfg.polarity)
-        except (OSError, ValueError) as error:
-            if len(jobs) == 1:
-                raise
-            failed.append(f"\n  {job.image} with {job.mask}: {error}")
-    if failed:
-        raise ValueError(
-            f"{len(jobs) - len(failed)} of {len(jobs)} pictures are written to {cfg.output}; not "
-            f"filled were{''.join(failed)}"
+    checkpoint = Path(cfg.checkpoint)
+    masks = cfg.masks if cfg.masks in (None, "alpha") else Path(cfg.masks)
+    planned = plan(Path(cfg.images), masks, Path(cfg.output), f".{cfg.format}")
+    if planned.unused:
+        verb = "mask has" if len(planned.unused) == 1 else "masks have"
+        print(f"{len(planned.unused)} {verb} no picture: {some(planned.unused)}")
+    jobs = _remaining(planned.jobs, cfg.existing)
+    _check_writable({job.output.parent for job in jobs})
+    failures = [f"{image}: it has no mask" for image in planned.missing]
+    alone = len(planned.jobs) + len(planned.missing) == 1
+    done: list[Job] = []
+    try:
+        if jobs:
+            filler = _Filler(checkpoint, cfg)
+            for job in track(jobs, description="Filling"):
+                try:
+                    filler.fill(job)
+                    done.append(job)
+                except (OSError, ValueError, MemoryError, RuntimeError) as error:
+                    if alone or not _is_the_pictures(error):
+                        raise
+                    failures.append(f"{job.image} with {job.mask or 'its alpha'}: {_reason(error)}")
+    except KeyboardInterrupt:
+        print(
+            f"\nStopped: {_pictures(len(done))} written to {cfg.output}. The same command goes on.",
+            file=sys.stderr,
         )
-    print(f"{len(jobs)} picture{'' if len(jobs) == 1 else 's'} written to {cfg.output}")
-    return jobs
+        sys.exit(INTERRUPTED)
+    if failures:
+        lines = "".join(f"\n  {line}" for line in failures)
+        raise ValueError(
+            f"{_pictures(len(done))} written to {cfg.output}; not filled were {len(failures)}:"
+            f"{lines}"
+        )
+    print(f"{_pictures(len(done))} written to {cfg.output}")
+    return done
 
 
-def fill(model: Inpainter, job: Job, polarity: Polarity) -> None:
-    """Fill one picture and write it."""
-    image = load_image(job.image)
-    mask = load_mask(job.mask, polarity, size=(image.height, image.width))
-    job.output.parent.mkdir(parents=True, exist_ok=True)
-    inpaint(model, image, mask).save(job.output)
+class _Filler:
+    """A checkpoint's model, and how it is used."""
+
+    def __init__(self, checkpoint: Path, cfg: DictConfig) -> None:
+        self.model = load_model(checkpoint, trust=cfg.trust)
+        cuda = cfg.device == "auto" and torch.cuda.is_available()
+        device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
+        self.model.to(device)
+        self.polarity: Polarity = cfg.polarity
+        self.settings = {
+            "size": cfg.size,
+            "size_strategy": cfg.size_strategy,
+            "blend": cfg.blend,
+            "batch_size": cfg.batch_size,
+        }
+
+    def fill(self, job: Job) -> None:
+        """Fill one picture and write it."""
+        photo = read_photo(job.image)
+        if job.mask is None:
+            hole = photo.alpha_hole(str(job.image))
+            photo = photo.opaque()
+        else:
+            hole = load_mask(job.mask, self.polarity, size=photo.size)
+        if photo.deep is None:
+            photo = Photo(inpaint(self.model, photo.image, hole, **self.settings), None)
+        else:
+            colours = np.ascontiguousarray(photo.deep[..., :3])
+            photo.deep[..., :3] = inpaint(self.model, colours, hole, **self.settings)
+        write_photo(photo, job.output)
+
+
+def _remaining(jobs: Sequence[Job], existing: Existing) -> list[Job]:
+    """The jobs whose results are not there, or all where results are replaced."""
+    if existing not in get_args(Existing):
+        raise ValueError(f"existing={existing}: expected {', '.join(get_args(Existing))}")
+    there = [job for job in jobs if job.output.exists()]
+    if not there or existing == "overwrite":
+        return list(jobs)
+    names = some([job.output for job in there])
+    if existing == "error":
+        raise FileExistsError(
+            f"{names} would be overwritten: choose another output, existing=skip or "
+            "existing=overwrite"
+        )
+    print(f"{_pictures(len(there))} there already and kept: {names} (existing=overwrite replaces)")
+    return [job for job in jobs if not job.output.exists()]
+
+
+def _check_writable(folders: Iterable[Path]) -> None:
+    """Make the folders, and a file in each; an error before hours of work."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def _is_the_pictures(error: Exception) -> bool:
+    """Whether the error is of one picture, so that the others can be filled."""
+    return isinstance(error, OSError | ValueError) or is_out_of_memory(error)
+
+
+def _reason(error: Exception) -> str:
+    """What a picture's line says of its failure; what the device still holds of it is freed."""
+    if not is_out_of_memory(error):
+        return str(error)
+    error.__traceback__ = None  # its frames hold the tensors of the failed picture
+    torch.cuda.empty_cache()
+    return "there is not enough memory for a picture of this size"
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture{'' if count == 1 else 's'}"
 
 
 @command("predict")

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
@@ -26,6 +27,8 @@ class Restorable(pl.LightningModule):
     generator: nn.Module
     discriminators: nn.ModuleDict
     window: Window
+    trained_size: int | None = None
+    """The shorter side of the images that the model was trained on, in pixels, where known."""
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]  # Lightning's would build what a file names
@@ -61,6 +64,7 @@ class Restorable(pl.LightningModule):
         module = cls(**{**_trusted_settings(checkpoint, checkpoint_path, trust), **settings})
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict)
+        module.trained_size = _size_in(checkpoint.get("config"))
         return module.to(map_location or "cpu")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -100,6 +104,12 @@ def _trusted_settings(
         )
     check_targets(settings, path, trust)
     return complete(settings)
+
+
+def _size_in(config: Any) -> int | None:
+    """The shorter side of ``data.size`` in a run's configuration."""
+    size = OmegaConf.select(OmegaConf.create(config or {}), "data.size")
+    return size if size is None or isinstance(size, int) else int(min(size))
 
 
 def _generator_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

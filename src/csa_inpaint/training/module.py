@@ -122,6 +122,7 @@ class Inpainter(Restorable):
     def setup(self, stage: str) -> None:
         """Make what only training needs; adversaries have registered their discriminators."""
         if stage == "fit":
+            self.trained_size = preparation.image_size(self.trainer) or self.trained_size
             self.window.abandon()  # Lightning clears the gradients of a training that stopped
             own = {each.name: self.discriminators[each.name] for each in self.adversaries}
             self.discriminators = nn.ModuleDict(own)  # sorted, and without an earlier training's

@@ -59,6 +59,12 @@ def features_for(
     return VGG16Features(**options, levels=levels)
 
 
+def image_size(trainer: pl.Trainer) -> int | None:
+    """The shorter side of the images of a run's data module, in pixels; None without one."""
+    size = getattr(trainer.datamodule, "size", None)  # type: ignore[attr-defined]
+    return None if size is None else min(size)
+
+
 def prepare_strategy(trainer: pl.Trainer, adversarial: bool) -> None:
     """Tell DDP that the backward pass of one side leaves the other side's parameters unused."""
     if adversarial and isinstance(trainer.strategy, DDPStrategy):

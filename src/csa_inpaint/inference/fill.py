@@ -1,0 +1,209 @@
+"""Filling the holes of a picture of any size, region by region."""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csa_inpaint.data.masks import Mask
+from csa_inpaint.inference.blend import Meet, fade, soften
+from csa_inpaint.inference.detail import complete
+from csa_inpaint.inference.holes import (
+    Box,
+    Labels,
+    Region,
+    Strategy,
+    group_cell,
+    own_hole,
+    plan,
+    spread,
+)
+from csa_inpaint.inference.network import Network, is_out_of_memory
+from csa_inpaint.inference.scale import any_pixel, enlarge, reduce
+
+# Within how many cells of a border its two sides are compared (see ``soften``): a network's
+# prediction, whose first cells may be better than the others, and detail.
+WIDE, NARROW = 3.0, 1.0
+JOIN = 12  # known cells around a region that its filling is compared with
+
+
+class MemoryWarning(UserWarning):
+    """A picture did not fit into memory at once and is filled in parts."""
+
+
+def fill(
+    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
+) -> None:
+    """Fill the holes of a picture in place.
+
+    Args:
+        network: the trained model.
+        image: the picture in [-1, 1]; what it holds inside the hole is replaced and never used.
+        hole: True in the hole.
+        size: side of the images that the model was trained on, in pixels.
+        strategy: see ``plan``.
+        meet: how the filling meets the known pixels; see ``BLENDS``.
+
+    Shape: (3, H, W) in float32, (H, W)
+
+    Warns:
+        MemoryWarning: a whole picture does not fit into memory and is filled by ``crop``.
+    """
+    if strategy != "full" or max(hole.shape) <= size:
+        _fill_regions(network, image, hole, size, strategy, meet)
+        return
+    needed, available = network.memory_needed(*hole.shape), network.memory_available()
+    reason = ""
+    if available is not None and needed > available:
+        reason = f"it needs up to {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
+    else:
+        try:
+            _fill_regions(network, image, hole, size, strategy, meet)
+            return
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = "an allocation failed"
+    # Outside the handler: the error's traceback would keep the memory of the failed attempt.
+    torch.cuda.empty_cache()
+    warnings.warn(
+        f"a picture of {hole.shape[1]}x{hole.shape[0]} pixels does not fit into memory at once "
+        f"({reason}): it is filled with size_strategy=crop",
+        MemoryWarning,
+        stacklevel=3,
+    )
+    _fill_regions(network, image, hole, size, "crop", meet)
+
+
+def _fill_regions(
+    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
+) -> None:
+    regions, labels = plan(hole, size, strategy)
+    known = torch.from_numpy(~hole)[None]
+    for first in range(0, len(regions), network.batch_size):
+        views = [
+            _look(region, image, known, hole, labels, group_cell(size))
+            for region in regions[first : first + network.batch_size]
+        ]
+        predicted = network(
+            [view.cells[:, *window.slices] for view in views for window in view.windows],
+            [view.known[:, *window.slices] for view in views for window in view.windows],
+        )
+        for view in views:
+            own, predicted = predicted[: len(view.windows)], predicted[len(view.windows) :]
+            box, pixels = _join(view, own, image, known, meet)
+            filled = own_hole(hole, labels, group_cell(size), view.region, box)
+            part = image[:, *box.slices]
+            part.copy_(torch.where(torch.from_numpy(filled), pixels, part))
+
+
+class _View(NamedTuple):
+    """What is seen of a region: the cells of an area around it, and windows into them."""
+
+    region: Region
+    area: Box  # in cells of the picture
+    cells: Tensor  # (3, h, w) of the area
+    known: Tensor  # (1, h, w)
+    hole: Tensor  # (1, h, w), True where a cell holds a part of the region's hole
+    windows: list[Box]  # in cells of the area
+
+
+def _look(
+    region: Region, image: Tensor, known: Tensor, hole: Mask, labels: Labels, group: int
+) -> _View:
+    factor, size = region.factor, region.window
+    picture = Box(0, 0, *hole.shape)
+    grid = picture.cells(factor)
+    box = region.box.cells(factor)
+    windows = [
+        Box(top, left, min(top + size, grid.bottom), min(left + size, grid.right))
+        for top in spread(box.top, box.bottom, grid.bottom, size, region.core)
+        for left in spread(box.left, box.right, grid.right, size, region.core)
+    ]
+    area = Box(
+        min(window.top for window in windows),
+        min(window.left for window in windows),
+        max(window.bottom for window in windows),
+        max(window.right for window in windows),
+    )
+    if factor > 1:  # more of the picture, to take detail from
+        area = area.grow(size // 2).meet(grid)
+    pixels = area.times(factor).meet(picture)
+    cells, seen = reduce(image[:, *pixels.slices], known[:, *pixels.slices], factor)
+    own = torch.from_numpy(own_hole(hole, labels, group, region, pixels))[None]
+    inside = any_pixel(own, factor)
+    margin = (size - region.core) // 2
+    windows = [
+        window.within(area)
+        for window in windows
+        if (inside & ~seen)[:, *_core(window, margin, grid).meet(area).within(area).slices].any()
+    ]
+    return _View(region, area, cells, seen, inside, windows)
+
+
+def _core(window: Box, margin: int, grid: Box) -> Box:
+    """The part of a window that no other window sees better; one cell more, for rounding."""
+    return Box(
+        window.top + margin - 1 if window.top > 0 else 0,
+        window.left + margin - 1 if window.left > 0 else 0,
+        window.bottom - margin + 1 if window.bottom < grid.bottom else grid.bottom,
+        window.right - margin + 1 if window.right < grid.right else grid.right,
+    )
+
+
+def _join(
+    view: _View, predicted: list[Tensor], image: Tensor, known: Tensor, meet: Meet | None
+) -> tuple[Box, Tensor]:
+    """A box of the picture around the region's holes, and its pixels with the holes filled."""
+    factor = view.region.factor
+    picture = Box(0, 0, known.shape[-2], known.shape[-1])
+    whole = Box(0, 0, view.area.height, view.area.width)
+    generated = _combine(view, predicted)
+    box = view.region.box.cells(factor).within(view.area).grow(JOIN).meet(whole)
+    part = (slice(None), *box.slices)
+    if meet is not None:
+        generated[part] += meet(generated[part], view.cells[part], view.known[part], WIDE)
+        generated[part] += fade(generated[part], view.cells[part], view.known[part])
+    if factor == 1:
+        return box.outside(view.area), generated[part]
+
+    pixels = view.area.times(factor).meet(picture)
+    filled = torch.where(view.known, view.cells, generated)
+    detailed = complete(
+        filled, view.hole, image[:, *pixels.slices], known[:, *pixels.slices], factor, box
+    )
+    out = box.outside(view.area).times(factor).meet(picture)
+    if meet is not None:
+        # Detail meets the known pixels at the scale of the cells, then at that of the pixels.
+        cells = F.avg_pool2d(detailed[None], factor)[0]
+        detailed += enlarge(meet(cells, view.cells[part], view.known[part], NARROW), factor)
+    detailed = detailed[:, : out.height, : out.width]
+    if meet is not None:
+        detailed += soften(detailed, image[:, *out.slices], known[:, *out.slices], NARROW)
+    return out, detailed
+
+
+def _combine(view: _View, predicted: list[Tensor]) -> Tensor:
+    """The windows' predictions as one; a window counts less near its edge, where others overlap."""
+    margin = (view.region.window - view.region.core) // 2
+    total = torch.zeros_like(view.cells)
+    weights = torch.zeros_like(view.cells[:1])
+    for window, prediction in zip(view.windows, predicted, strict=True):
+        rows = _ramp(window.top, window.bottom, view.area.height, margin)
+        columns = _ramp(window.left, window.right, view.area.width, margin)
+        weight = rows[:, None] * columns
+        total[:, *window.slices] += weight * prediction
+        weights[:, *window.slices] += weight
+    mean = view.cells.masked_fill(~view.known, 0).sum((1, 2), keepdim=True)
+    mean = mean / view.known.sum().clamp_min(1)
+    return torch.where(weights > 0, total / weights.clamp_min(1e-6), mean)
+
+
+def _ramp(start: int, end: int, length: int, margin: int) -> Tensor:
+    """The weights of a window's cells along an axis: they rise where other windows overlap."""
+    cells = torch.arange(start, end) + 0.5
+    rise = cells - start if start > 0 else torch.full_like(cells, torch.inf)
+    fall = end - cells if end < length else torch.full_like(cells, torch.inf)
+    return (torch.minimum(rise, fall) / max(2 * margin, 1)).clamp(max=1)

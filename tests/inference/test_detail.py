@@ -1,0 +1,103 @@
+"""Reducing pictures to cells, and completing the detail that this takes away."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from csa_inpaint.inference.detail import complete, enlarged, match
+from csa_inpaint.inference.holes import Box
+from csa_inpaint.inference.scale import enlarge, reduce
+
+FACTOR = 4
+
+
+def texture(cells: int = 64) -> tuple[Tensor, Tensor, Tensor, Tensor, Box]:
+    """A picture of noise in two colours, and a smooth filling of its hole."""
+    side = cells * FACTOR
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(3, side, side, generator=generator) - 0.5
+    base = torch.full((3, side, side), 0.3)
+    base[:, :, side // 2 :] = -0.3
+    image = base + noise
+    known = torch.ones(1, side, side, dtype=torch.bool)
+    known[:, side // 3 : 2 * side // 3, side // 3 : 2 * side // 3] = False
+    small, seen = reduce(image, known, FACTOR)
+    smooth = F.avg_pool2d(base[None], FACTOR)[0]
+    box = Box(cells // 3 - 2, cells // 3 - 2, 2 * cells // 3 + 3, 2 * cells // 3 + 3)
+    return torch.where(seen, small, smooth), ~seen, image, known, box
+
+
+def test_reduce_looks_at_known_pixels_only() -> None:
+    image = torch.rand(3, 10, 13)
+    known = torch.rand(1, 10, 13) > 0.4
+    cells, seen = reduce(image.masked_fill(~known, torch.nan), known, 4)
+    assert cells.shape == (3, 3, 4)
+    for row in range(3):
+        for column in range(4):
+            part = (slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4))
+            inside = known[0][part]
+            mean = image[:, *part][:, inside].mean(dim=1)
+            torch.testing.assert_close(cells[:, row, column], mean)
+            assert bool(seen[0, row, column]) == (inside.float().mean() >= 0.5)
+
+
+def test_enlarged_box_is_that_of_the_whole() -> None:
+    cells = torch.rand(3, 20, 24)
+    for box in (Box(0, 0, 5, 5), Box(7, 9, 15, 24), Box(3, 3, 20, 8)):
+        whole = enlarge(cells, 3)[:, *box.times(3).slices]
+        torch.testing.assert_close(enlarged(cells, box, 3), whole)
+
+
+def test_complete_gives_the_hole_the_variance_of_its_surroundings() -> None:
+    cells, hole, image, known, box = texture()
+    inside = ~known[:, *box.times(FACTOR).slices].expand(3, -1, -1)
+    plain = enlarged(cells, box, FACTOR)
+    detailed = complete(cells, hole, image, known, FACTOR, box)
+    noise = image[:, :50, :50] - 0.3
+    assert (detailed - plain)[inside].std() > 0.8 * noise.std()
+    assert (detailed - plain)[inside].std() < 1.3 * noise.std()
+    # The colours are those of the filling.
+    left = inside.clone()
+    left[:, :, inside.shape[-1] // 2 :] = False
+    assert abs(float(detailed[left].mean() - plain[left].mean())) < 0.05
+
+
+def test_complete_takes_nothing_from_hidden_pixels() -> None:
+    cells, hole, image, known, box = texture()
+    expected = complete(cells, hole, image, known, FACTOR, box)
+    hidden = image.masked_fill(~known, torch.nan)
+    assert torch.equal(complete(cells, hole, hidden, known, FACTOR, box), expected)
+
+
+def test_match_prefers_blocks_of_the_same_colour() -> None:
+    cells, hole, _, _, box = texture()
+    pairs = match(cells, hole, hole, box)
+    assert pairs
+    for block, source in pairs:
+        assert not hole[:, *source.slices].any()
+        if block.right <= 32:
+            assert source.left < 32 - 8
+        if block.left >= 32:
+            assert source.right > 32 + 8
+
+
+def test_complete_reaches_the_last_cells_of_an_odd_number() -> None:
+    cells, _, image, known, _ = texture(63)
+    known = torch.ones_like(known)
+    known[:, -30:, -30:] = False
+    _, seen = reduce(image, known, FACTOR)
+    box = Box(53, 53, 63, 63)
+    detailed = complete(cells, ~seen, image, known, FACTOR, box)
+    assert (detailed - enlarged(cells, box, FACTOR))[:, -4:, -4:].abs().min() > 0
+
+
+@pytest.mark.parametrize("side", [8, 20])
+def test_complete_without_a_known_block_only_enlarges(side: int) -> None:
+    cells = torch.rand(3, side, side)
+    hole = torch.ones(1, side, side, dtype=torch.bool)
+    hole[:, 0, 0] = False
+    known = torch.zeros(1, side * FACTOR, side * FACTOR, dtype=torch.bool)
+    box = Box(0, 0, side, side)
+    image = torch.full((3, side * FACTOR, side * FACTOR), torch.nan)
+    assert torch.equal(complete(cells, hole, image, known, FACTOR, box), enlarge(cells, FACTOR))
