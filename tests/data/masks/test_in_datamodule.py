@@ -40,7 +40,7 @@ def root(tmp_path: Path, save: Save) -> Path:
 
 
 def data(root: Path, mask: MaskGenerator, **settings: object) -> InpaintingDataModule:
-    few = {"size": 10, "batch_size": 2, "repeats": 4, "max_bad_share": 0.5}
+    few = {"size": 10, "batch_size": 2, "repeats": 4, "max_bad_share": 1.0}
     settings = {**few, **settings}
     return InpaintingDataModule(ImageFolder(), mask, root / "images", **settings)
 
