@@ -342,7 +342,7 @@ def test_init_from_fine_tunes_on_other_data_sizes_and_adversaries(
     assert done.status == 0, done.err
     old, new = (
         torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-        for folder in (trained, newest_run(tmp_path / "runs"))
+        for folder in (trained, newest_run(tmp_path / "runs", "folder"))
     )
     generator = [key for key in new["state_dict"] if key.startswith("generator.")]
     assert generator

@@ -300,3 +300,15 @@ def test_loading_needs_neither_lightning_nor_torchvision() -> None:
     loaded = set(done.stdout.split())
     assert "csa_inpaint.data.loading" in loaded
     assert not loaded & {"pytorch_lightning", "torchvision", "hydra"}
+
+
+def test_resuming_on_other_images_is_refused(photos: Path, tmp_path: Path) -> None:
+    trainer(tmp_path, 1, callbacks=[SaveAt(tmp_path, [])]).fit(Recorder(), data(photos))
+    (photos / "train" / "0.jpg").rename(photos / "train" / "9.jpg")
+    checkpoint = tmp_path / "epoch0.ckpt"
+    with pytest.raises(ValueError, match=r"data\.allow_other_data=true"):
+        trainer(tmp_path, 2).fit(Recorder(), data(photos), ckpt_path=checkpoint)
+    resumed = Recorder()
+    trainer(tmp_path, 2).fit(resumed, data(photos, allow_other_data=True), ckpt_path=checkpoint)
+    assert len(resumed.seen) == 5
+    trainer(tmp_path, 1).validate(Recorder(), data(photos), ckpt_path=checkpoint, verbose=False)
