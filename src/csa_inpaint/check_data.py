@@ -312,6 +312,9 @@ def _check_training(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SoftMaskWarning)  # counted above, file by file
+            # Both prepare their masks: pairs that do not match show here, and ratios out of reach.
+            data.train_dataloader()
+            data.val_dataloader()
             for split, dataset, drawn in (
                 ("train", train, masks),
                 ("val", val, min(masks, len(val.files))),  # each image keeps its mask
@@ -323,7 +326,6 @@ def _check_training(
             # From all over the set: neighbours in a sorted list are often of one kind.
             numbers = [i * len(train.files) // samples for i in range(samples)]
             shown = [train[SampleKey(number, 0)] for number in numbers]
-        data.train_dataloader()
     except (OSError, ValueError) as error:
         report.errors.append(str(error))
         return

@@ -24,6 +24,7 @@ from csa_inpaint.data import (
     InpaintingDataModule,
     MaskGenerator,
     MixtureMask,
+    PairedMask,
     RectangleMask,
     UnreadableImageError,
     load_image,
@@ -252,6 +253,17 @@ def test_validation_masks_are_drawn_as_training_draws_them(root: Path) -> None:
 
     (error,) = report_on(root, val_mask=Refuses()).errors
     assert error == "no such mask"
+
+
+def test_pairs_that_do_not_match_are_an_error(root: Path) -> None:
+    folder = root.parent / "masks"
+    folder.mkdir()
+    mask = Image.fromarray(CenterMask(4)(16, 16, np.random.default_rng(0)))
+    for name in ("1", "2", "3"):  # relative to the folder of the split, as the pictures' names are
+        mask.save(folder / f"{name}.png")
+    (error,) = report_on(root, mask=PairedMask(folder), val_mask=CenterMask(4)).errors
+    assert "0.jpg" in error
+    assert "1.jpg" not in error
 
 
 def test_shared_files_are_an_error_as_in_training(root: Path) -> None:
