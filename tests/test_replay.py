@@ -24,6 +24,7 @@ from csa_inpaint.losses.terms import Term
 from csa_inpaint.replay import Report, replay
 from csa_inpaint.training.finiteness import NonFiniteLossError
 from csa_inpaint.types import Batch, Inpainting
+from csa_inpaint.weights.targets import UntrustedTargetError
 
 Make = Callable[..., Any]
 
@@ -281,3 +282,22 @@ def test_replay_refuses_something_else(tmp_path: Path) -> None:
         replay(settings(tmp_path / "other.pt"))
     with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         replay(settings(tmp_path / "absent.pt"))
+
+
+def test_replay_calls_nothing_that_a_stranger_names(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    batches = make_batches(given=[poisoned(make_batch(9, 2), "hole")])
+    _, path = failing(make_trainer(callbacks(tmp_path)), make_module(), batches)
+    dump = torch.load(path, weights_only=True)
+    written = tmp_path / "written"
+    evil = {"_target_": "pathlib.Path.write_text", "_args_": [str(written), "x"]}
+    for key, config in (
+        ("objective", {**CONFIG, "objective": evil}),
+        ("adversary", {**CONFIG, "adversary": {"patch": evil}}),
+        ("model", {**CONFIG, "model": {**CONFIG["model"], "vgg": evil}}),
+    ):
+        torch.save({**dump, "config": config}, path)
+        with pytest.raises(UntrustedTargetError, match="asks to call 'pathlib"):
+            replay(settings(path))
+        assert not written.exists(), key

@@ -415,3 +415,32 @@ def test_missing_data_is_explained(run: Run, checkpoint: Path, tmp_path: Path) -
         done = run("evaluate", *given, "baselines=[mean_fill]", f"folder={tmp_path}/out")
         assert done.status == 1
         assert "name data and masks with +data=… +mask=…" in done.err
+
+
+def test_evaluate_calls_nothing_that_a_stranger_names(
+    run: Run, checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "written"
+    evil = {"_target_": "pathlib.Path.write_text", "_args_": [str(written), "x"]}
+    state = torch.load(checkpoint, weights_only=True)
+    data = {
+        "_target_": "csa_inpaint.data.InpaintingDataModule",
+        "root": str(pictures),
+        "layout": {"_target_": "csa_inpaint.data.ImageFolder", "val_root": str(pictures)},
+        "mask": "${mask}",
+        "size": 64,
+    }
+    mask = {"_target_": "csa_inpaint.data.RectangleMask"}
+    where = f"output_root={tmp_path}"
+    for config, argument in (
+        ({"data": data, "mask": evil}, "data.size=32"),
+        ({"data": {**data, "transform": evil}, "mask": mask}, "data.size=32"),
+        ({"data": {**data, "_target_": "pathlib.Path"}, "mask": mask}, "data.batch_size=1"),
+    ):
+        torch.save({**state, "config": config}, checkpoint)
+        outcome = run("evaluate", f"checkpoint={checkpoint}", f"+{argument}", where)
+        assert outcome.status == 1
+        assert "model.ckpt asks to call 'pathlib.Path" in outcome.err
+    assert not written.exists()
+    torch.save({**state, "config": {"data": data, "mask": mask}}, checkpoint)
+    assert run("evaluate", f"checkpoint={checkpoint}", where).status == 0
