@@ -82,6 +82,17 @@ def test_match_prefers_blocks_of_the_same_colour() -> None:
             assert source.right > 32 + 8
 
 
+def test_match_prefers_near_blocks_and_does_not_repeat_itself() -> None:
+    flat = torch.zeros(3, 96, 96)
+    hole = torch.zeros(1, 96, 96, dtype=torch.bool)
+    hole[:, 8:40, 8:40] = True
+    pairs = match(flat, hole, hole, Box(8, 8, 40, 40))
+    block, source = pairs[0]
+    assert max(abs(source.top - block.top), abs(source.left - block.left)) <= 42
+    assert max(max(source) for _, source in pairs) < 96
+    assert len({source for _, source in pairs}) > len(pairs) / 2
+
+
 def test_complete_reaches_the_last_cells_of_an_odd_number() -> None:
     cells, _, image, known, _ = texture(63)
     known = torch.ones_like(known)
