@@ -11,6 +11,7 @@ import torch
 from csa_inpaint.inference import inpaint
 from csa_inpaint.inference.fill import MemoryWarning
 from csa_inpaint.inference.network import Network
+from csa_inpaint.types import Inpainting
 
 STRATEGIES = ("crop", "resize", "full")
 BLENDS = ("hard", "feather", "poisson")
@@ -152,6 +153,35 @@ def test_fill_computes_a_batch_of_windows_at_a_time(make_painter: Callable[..., 
         assert max(batches) == min(batch_size, sum(batches))
     assert np.array_equal(results[0], results[1])
     assert np.array_equal(results[0], results[2])
+
+
+def test_fill_leaves_out_windows_without_a_hole(make_painter: Callable[..., Any]) -> None:
+    painter = make_painter()
+    hole = np.zeros((300, 300), dtype=bool)
+    hole[np.arange(300), np.arange(300)] = True
+    inpaint(painter, picture(300, 300), hole, size=32)
+    # A core of 24 pixels: 13 windows along each axis, of which those at the diagonal are needed.
+    assert 13 <= len(painter.windows) <= 3 * 13
+
+
+def test_fill_passes_smoothly_from_window_to_window(make_painter: Callable[..., Any]) -> None:
+    painter = make_painter()
+
+    def brighter(image: torch.Tensor, mask: torch.Tensor) -> Inpainting:
+        painted = torch.linspace(-0.8, 0.8, len(image))[:, None, None, None].expand_as(image)
+        return Inpainting(painted, painted, painted, {})
+
+    painter.forward = brighter
+    hole = np.zeros((40, 300), dtype=bool)
+    hole[12:28, 20:280] = True
+    filled = inpaint(painter, picture(40, 300), hole, size=32, blend="hard", batch_size=100).astype(
+        int
+    )
+    steps = np.diff(filled[20, 20:280, 0])
+    assert steps.min() >= -1  # each window is brighter than the one before it, but for rounding
+    assert steps.max() <= 4
+    assert filled[20, 20, 0] < 30
+    assert filled[20, 279, 0] > 225
 
 
 def test_fill_takes_the_size_that_the_model_says(make_painter: Callable[..., Any]) -> None:

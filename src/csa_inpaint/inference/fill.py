@@ -191,9 +191,7 @@ def _combine(view: _View, predicted: list[Tensor]) -> Tensor:
     total = torch.zeros_like(view.cells)
     weights = torch.zeros_like(view.cells[:1])
     for window, prediction in zip(view.windows, predicted, strict=True):
-        rows = _ramp(window.top, window.bottom, view.area.height, margin)
-        columns = _ramp(window.left, window.right, view.area.width, margin)
-        weight = rows[:, None] * columns
+        weight = _ramp(window.height, margin)[:, None] * _ramp(window.width, margin)
         total[:, *window.slices] += weight * prediction
         weights[:, *window.slices] += weight
     mean = view.cells.masked_fill(~view.known, 0).sum((1, 2), keepdim=True)
@@ -201,9 +199,7 @@ def _combine(view: _View, predicted: list[Tensor]) -> Tensor:
     return torch.where(weights > 0, total / weights.clamp_min(1e-6), mean)
 
 
-def _ramp(start: int, end: int, length: int, margin: int) -> Tensor:
-    """The weights of a window's cells along an axis: they rise where other windows overlap."""
-    cells = torch.arange(start, end) + 0.5
-    rise = cells - start if start > 0 else torch.full_like(cells, torch.inf)
-    fall = end - cells if end < length else torch.full_like(cells, torch.inf)
-    return (torch.minimum(rise, fall) / max(2 * margin, 1)).clamp(max=1)
+def _ramp(length: int, margin: int) -> Tensor:
+    """The weights of a window's cells along an axis: they rise over the overlap of windows."""
+    cells = torch.arange(length) + 0.5
+    return (torch.minimum(cells, length - cells) / max(2 * margin, 1)).clamp(max=1)
