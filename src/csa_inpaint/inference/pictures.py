@@ -158,7 +158,7 @@ class _Filler:
         size = (image.shape[-2], image.shape[-1])
         filled = images.clone()
         for one, its_mask, result in zip(images, masks, filled, strict=True):
-            hole = mask_from_array(_numpy(its_mask), size=size)
+            hole = mask_from_array(its_mask, size=size)
             unknown = torch.from_numpy(hole).to(image.device)
             known = one.masked_fill(unknown, 0)
             if not known.isfinite().all() or known.abs().max() > 1 + 1e-3:
@@ -186,8 +186,3 @@ def _plain(image: Image.Image) -> Image.Image:
         plain.info.pop("icc_profile", None)  # it describes other channels
     plain.info.pop("transparency", None)  # it is in the alpha
     return plain
-
-
-def _numpy(mask: Any) -> Any:
-    """NumPy has no bfloat16."""
-    return mask.float() if isinstance(mask, Tensor) and mask.dtype == torch.bfloat16 else mask
