@@ -4,8 +4,9 @@ The public names load when they are first used: ``from csa_inpaint import CSALay
 alone.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from csa_inpaint.cli.lazy import lazy_names
 
 if TYPE_CHECKING:
     from csa_inpaint.adversaries import Adversary
@@ -49,14 +50,4 @@ __all__ = [
     "load_released",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOMES)

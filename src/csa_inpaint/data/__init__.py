@@ -4,8 +4,9 @@ The public names load when they are first used: a process that only loads data n
 Lightning nor torchvision.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from csa_inpaint.cli.lazy import lazy_names
 
 if TYPE_CHECKING:
     from csa_inpaint.data.datamodule import InpaintingDataModule
@@ -137,14 +138,4 @@ __all__ = [
     "webdataset_module",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(globals(), _HOMES)
