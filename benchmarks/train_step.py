@@ -187,8 +187,8 @@ def measure(options: argparse.Namespace, batch_size: int, precision: str) -> Mea
         pin_memory=device == "cuda",
     )
     model = TimedInpainter(
-        options.width,
-        options.depth,
+        width=options.width,
+        depth=options.depth,
         vgg={"weights": "random", "width": options.width},
         channels_last=options.channels_last,
         compile=options.compile,

@@ -247,7 +247,7 @@ def test_replay_finds_a_gradient_that_is_not_finite(
     assert "on the batch of 1_0.jpg" in message
     assert all(p.isfinite().all() for p in module.parameters())  # the error came before the update
 
-    report = replay(settings(dump))
+    report = replay(settings(dump, trust=[__name__]))
     assert report.failure == message
     assert report.first is None
     lost = {term.name: term.gradient_lost_at for term in report.terms if term.gradient_lost_at}
@@ -301,3 +301,22 @@ def test_replay_calls_nothing_that_a_stranger_names(
         with pytest.raises(UntrustedTargetError, match="asks to call 'pathlib"):
             replay(settings(path))
         assert not written.exists(), key
+
+
+def test_replay_takes_the_generators_step_whatever_the_pace(
+    make_module: Make, make_batches: Make, make_batch: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    bad = make_batch(9)
+    bad.image[bad.mask.expand(-1, 3, -1, -1) > 0.5] = float("inf")
+    dump = DumpBadBatch(tmp_path, {**CONFIG, "model": {**CONFIG["model"], "generator_every": 2}})
+    module = make_module(generator_every=2)
+    batches = make_batches(given=[make_batch(0), bad])
+    with pytest.raises(NonFiniteLossError, match=r"generator/l1_rough = inf"):
+        make_trainer([dump]).fit(module, batches)
+    (path,) = tmp_path.glob("bad_batch_*.pt")
+    content = torch.load(path, weights_only=True)
+    content["config"]["adversary"] = {}
+    torch.save(content, path)
+    report = replay(settings(path))
+    assert report.failure is not None
+    assert "generator/l1_rough" in {term.name for term in report.terms}

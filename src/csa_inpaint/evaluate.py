@@ -157,6 +157,11 @@ def data_config(cfg: DictConfig) -> DictConfig:
         # A whole group replaces, a few keys are merged.
         whole = not isinstance(node, DictConfig) or "_target_" in node
         base[key] = node if whole or key not in base else OmegaConf.merge(base[key], node)
+    if "mask" in replaced and "data" in base:
+        # Training may have copied its masks to where they are used, and validated on others.
+        given: Any = cfg.get("data") or {}
+        base.data.mask = given.get("mask", base.mask)
+        base.data.val_mask = given.get("val_mask")
     if (saved is None and "_target_" not in base.get("data", {})) or "mask" not in base:
         reason = f"{cfg.checkpoint} does not say what data it was trained on"
         if cfg.checkpoint is None:

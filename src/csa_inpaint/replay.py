@@ -148,7 +148,7 @@ def replay(cfg: DictConfig) -> Report:
     precision = str(cfg.precision or dump["precision"])
     config = OmegaConf.create(dump["config"])
     # The dump holds no average, and a compiled network would run no hooks.
-    config.model.update(ema_decay=None, compile=False)
+    config.model.update(ema_decay=None, compile=False, generator_every=1)
     model = trusted_config(config, "model", cfg.dump, cfg.trust)
     adversaries = trusted_config(config, "adversary", cfg.dump, cfg.trust)
     watch = Watch(dump)

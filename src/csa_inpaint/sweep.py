@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from csa_inpaint.cli.entry import describe
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
-from csa_inpaint.weights.targets import foreign_packages
+from csa_inpaint.weights.targets import targets
 
 RESULT = "result.json"
 SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")
@@ -52,7 +52,9 @@ class Result:
         self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
         config = compose("evaluate", overrides=options)
         config.checkpoint = str(path)
-        config.trust = foreign_packages(self.config)  # the user's own configuration names them
+        own = OmegaConf.create(self.config)
+        parts = [OmegaConf.to_container(own[key], resolve=True) for key in ("model", "data")]
+        config.trust = sorted(set(targets(parts)))  # the user's own configuration names them
         (folder / "evaluation").mkdir(exist_ok=True)
         self.scores = evaluate(config, folder / "evaluation")["composite"]
 

@@ -228,3 +228,17 @@ def test_attention_statistics_without_a_hole_are_nan() -> None:
 def test_health_refuses_bad_values(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 1"):
         TrainingHealth(**settings)
+
+
+def test_health_waits_for_the_generators_window(
+    make_module: Make, make_batches: Make, make_trainer: Make, tmp_path: Path
+) -> None:
+    logger = CSVLogger(tmp_path, name="", version="")
+    health = TrainingHealth(every_n_steps=2)
+    adversary = PatchAdversary(WGANGP(), width=4)
+    trainer = make_trainer([adversary, health], logger=logger)
+    trainer.fit(make_module(generator_every=2), make_batches(8))
+    logger.save()
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("health/grad_norm/l1_rough")
+    assert sum(bool(row.split(",")[column]) for row in rows[1:]) == 4

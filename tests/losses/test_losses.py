@@ -174,3 +174,11 @@ def test_consistency_refuses_shapes_that_do_not_fit(
     encoder, mask = torch.zeros(1, 4, 4, 4), torch.ones(1, 1, 4, 4)
     with pytest.raises(ValueError, match=message):
         consistency_loss(encoder, torch.zeros(decoder), torch.zeros(target), mask)
+
+
+def test_gradient_penalty_of_weight_zero_differentiates_nothing() -> None:
+    def refuse(sample: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the discriminator was called")
+
+    sample = torch.rand(1, 3, 8, 8)
+    assert WGANGP(weight=0).penalty(refuse, sample, sample) == 0

@@ -114,6 +114,28 @@ def test_resumed_run_may_count_its_schedule_in_another_unit(
     assert fit(3, by_step, ckpt_path=tmp_path / "end.ckpt") == pytest.approx([0.5e-3])
 
 
+def test_second_training_of_a_module_resumes_exactly(
+    make_module: Make,
+    make_batches: Make,
+    make_trainer: Make,
+    save_after: Make,
+    assert_same_state: Make,
+    tmp_path: Path,
+) -> None:
+    schedule = {"constant": 0, "decay": 10, "unit": "step"}
+
+    def fit(module: Any, folder: str, epochs: int, **options: Any) -> None:
+        trainer = make_trainer([save_after(folder)], max_epochs=epochs)
+        trainer.fit(module, make_batches(2), weights_only=True, **options)
+
+    module = make_module(schedule=schedule)
+    fit(module, "first", 1)
+    fit(module, "second", 2)
+    resumed = make_module(seed=5, schedule=schedule)
+    fit(resumed, "resumed", 2, ckpt_path=tmp_path / "second/epoch_0.ckpt")
+    assert_same_state(tmp_path / "second/end.ckpt", tmp_path / "resumed/end.ckpt")
+
+
 def test_resumed_run_keeps_the_moments(
     make_module: Make, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
 ) -> None:
@@ -205,6 +227,18 @@ def test_model_names_nothing_but_this_library(load: Make, saved: Any, tmp_path: 
     assert not target.exists()
 
 
+@pytest.mark.parametrize("escape", ["", "\\"])
+def test_model_looks_nothing_up(escape: str, saved: Any, tmp_path: Path) -> None:
+    path, change = saved
+    target = tmp_path / "made"
+    text = f"{escape}${{oc.create:{{_target_:os.mkdir,path:{target}}}}}"
+    for settings in ({"attention": text}, {"width": text}):
+        change(generator={"_target_": "csa_inpaint.Generator", "width": 4, **settings})
+        with pytest.raises(UntrustedTargetError, match="plain values only"):
+            load_model(path)
+    assert not target.exists()
+
+
 def test_model_without_settings_is_refused(saved: Any) -> None:
     path, _ = saved
     state = torch.load(path, weights_only=True)
@@ -223,3 +257,25 @@ def test_model_loads_with_other_settings(saved: Any) -> None:
     path, _ = saved
     assert load_model(path).channels_last is False
     assert CSAInpainter.load_from_checkpoint(path, channels_last=True).channels_last is True
+    weights = {"consistency": 0.0, "l1_rough": 2.0}
+    changed = CSAInpainter.load_from_checkpoint(path, learning_rate=1e-5, loss_weights=weights)
+    assert changed.optimizer["lr"] == 1e-5
+    assert {term.name: term.weight for term in changed.terms} == {"l1_rough": 2, "l1_refined": 1}
+
+
+def test_model_with_settings_of_another_version_is_refused_in_words(saved: Any) -> None:
+    path, change = saved
+    change(sharpness=2)
+    with pytest.raises(ValueError, match=r"end\.ckpt: its settings do not fit.*'sharpness'"):
+        load_model(path)
+
+
+def test_shorthand_is_laid_over_complete_settings() -> None:
+    gated = {"_target_": "csa_inpaint.methods.gated_conv.GatedConvGenerator", "width": 2}
+    l1 = {"_target_": "csa_inpaint.losses.Reconstruction"}
+    assert CSAInpainter(generator=gated, loss_weights={"consistency": 0}).multiple == 8
+    module = CSAInpainter(losses={"only": l1}, width=4, depth=4)
+    assert [term.name for term in module.terms] == ["only"]
+    assert module.generator.width == 4
+    with pytest.raises(ValueError, match="unknown loss terms l1_rough; loss_weights has only"):
+        CSAInpainter(losses={"only": l1}, width=4, depth=4, loss_weights={"l1_rough": 1})

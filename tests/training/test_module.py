@@ -544,6 +544,23 @@ def test_module_scales_all_gradients_of_a_window_alike(
         torch.testing.assert_close(one.norm(), other.norm(), rtol=1e-2, atol=0)
 
 
+def test_module_scaler_waits_where_no_side_learns(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    plugin = half(init_scale=2.0, growth_factor=2.0, growth_interval=1)
+    make_trainer(plugins=[plugin]).fit(make_module(generator_every=2), make_batches(4))
+    assert plugin.scaler.get_scale() == 8.0  # two of the four windows were the generator's
+
+
+def test_module_takes_an_optimizer_option_that_excludes_the_fused_form(
+    make_module: Make, make_batches: Make, make_trainer: Make
+) -> None:
+    optimizer = {"_target_": "torch.optim.Adam", "lr": 1e-3, "foreach": True}
+    trainer = make_trainer()
+    trainer.fit(make_module(optimizer=optimizer), make_batches(1))
+    assert trainer.optimizers[0].defaults["foreach"]
+
+
 # --- compiling -----------------------------------------------------------------------------------
 
 

@@ -26,8 +26,6 @@ def test_window_ends_after_its_batches_or_the_last_one() -> None:
             window.close()
     assert ends == [False, False, True, False, True, False]
     assert (window.closed, window.batches) == (2, 1)
-    window.abandon()
-    assert (window.closed, window.batches) == (2, 0)
 
 
 def test_window_gives_the_generator_every_nth() -> None:

@@ -10,7 +10,6 @@ from omegaconf.errors import InterpolationResolutionError
 from csa_inpaint.weights.targets import (
     UntrustedTargetError,
     check_targets,
-    foreign_packages,
     trusted_config,
 )
 
@@ -22,6 +21,7 @@ OURS = [
     "csa_inpaint.data.FolderMask",
     "csa_inpaint.data.InpaintingDataModule",
     "csa_inpaint.losses.Consistency",
+    "torch.nn.GELU",
     "torch.optim.Adam",
 ]
 FOREIGN = [
@@ -29,6 +29,8 @@ FOREIGN = [
     "os.system",
     "builtins.exec",
     "torch.hub.load",
+    "torch.nn.functional.os.system",
+    "torch.nn.init.warnings.warn",
     "torch.optim.lr_scheduler.warnings.warn",
     "hydra.utils.call",
     # names that this library's modules import
@@ -100,9 +102,15 @@ def test_trusted_config_looks_at_what_interpolations_give() -> None:
         trusted_config(config, "data", "file")
 
 
-def test_foreign_packages_are_those_of_the_user() -> None:
-    config = {"generator": {"_target_": "mine.Net"}, "data": {"_target_": "csa_inpaint.data.X"}}
-    assert foreign_packages([config, {"_target_": "torch.optim.Adam"}]) == ["mine"]
+@pytest.mark.parametrize("text", ["${oc.create:{_target_:os.mkdir}}", "\\${oc.create:{a:b}}"])
+def test_what_would_be_looked_up_later_is_refused(text: str) -> None:
+    """Hydra resolves text when it builds the parts, after the check."""
+    for config in ({"attention": text}, {"list": [text]}, {text: 1}, [({"deep": text},)]):
+        with pytest.raises(UntrustedTargetError, match=r"file holds .*plain values only"):
+            check_targets(config, "file")
+    whole = OmegaConf.create({"data": {"_target_": "csa_inpaint.data.FolderMask", "root": text}})
+    with pytest.raises(UntrustedTargetError):
+        trusted_config(whole, "data", "file")
 
 
 def test_foreign_modules_are_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,6 +152,8 @@ class WGANGP(Objective):
         fake: Tensor | tuple[Tensor, ...],
         mask: Tensor | None = None,
     ) -> Tensor | float:
+        if not self.weight:
+            return 0.0
         if isinstance(real, tuple) or isinstance(fake, tuple):
             raise ValueError("WGANGP penalises discriminators of one tensor, not of several")
         real, fake = real.detach().float(), fake.detach().float()

@@ -63,6 +63,7 @@ class TrainingHealth(TermObserver):
             )
         self.every_n_steps = every_n_steps
         self.patience = patience
+        self._due = False
         self._checking = False
         self._figures: dict[str, Tensor] = {}
         self._checks_without_gradient: Counter[str] = Counter()
@@ -94,7 +95,11 @@ class TrainingHealth(TermObserver):
         self, trainer: pl.Trainer, pl_module: Inpainter, batch: Batch, batch_idx: int
     ) -> None:
         self._waiting += self._lap()
-        self._checking = trainer.fit_loop.epoch_loop.total_batch_idx % self.every_n_steps == 0
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx
+        self._due = self._due or batches % self.every_n_steps == 0
+        # A check waits for the generator, which may learn in every n-th window only.
+        self._checking = self._due and pl_module.window.generator_learns
+        self._due = self._due and not self._checking
         if self._checking and not pl_module.compile_networks:  # compiled code would keep the hooks
             self._hooks = [
                 layer.register_forward_pre_hook(self._see)

@@ -47,7 +47,7 @@ class InitFrom(pl.Callback):
         here, there = pl_module.hparams["generator"], saved["generator"]
         settings = list(differences({"generator": here}, {"generator": there}))
         # Some tensors of generators of two sizes fit by chance, but their values mean nothing.
-        same_size = all(here.get(key) == there.get(key) for key in SIZES)
+        same_size = all(here[key] == there[key] for key in SIZES if key in here and key in there)
         misshapen = any(line.startswith("generator.") for line in found.misshapen)
         fitting = any(key.startswith("generator.") for key in found.fitting)
         if misshapen or not same_size or not fitting:

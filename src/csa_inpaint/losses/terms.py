@@ -85,9 +85,9 @@ class Reconstruction(LossTerm):
     def check(self, generator: nn.Module) -> None:
         if self.image == "refined" and not getattr(generator, "refines", True):
             raise ValueError(
-                f"loss term {self.name}={self.weight}, "
-                "but without refinement the rough image is all there is: set its weight to 0 "
-                "(loss_weights.l1_refined=0, and loss_weights.consistency=0 too)"
+                f"loss term {self.name}={self.weight}, but without refinement the rough image is "
+                f"all there is: set losses.{self.name}.weight=0 or image=rough "
+                "(loss_weights.l1_refined=0 and loss_weights.consistency=0 for the CSA model)"
             )
 
     def loss(self, step: Step) -> Tensor:

@@ -61,7 +61,14 @@ class Restorable(pl.LightningModule):
                 "needed for any checkpoint of this library"
             )
         checkpoint = read_checkpoint(checkpoint_path)
-        module = cls(**{**_trusted_settings(checkpoint, checkpoint_path, trust), **settings})
+        whole = {**_trusted_settings(checkpoint, checkpoint_path, trust), **settings}
+        try:
+            module = cls(**whole)
+        except TypeError as error:  # an argument that a class does not have
+            raise ValueError(
+                f"{checkpoint_path}: its settings do not fit this version of the library, or "
+                f"{', '.join(settings) or 'they'} cannot replace them: {error}"
+            ) from error
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict)
         module.trained_size = _size_in(checkpoint.get("config"))

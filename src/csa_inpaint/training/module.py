@@ -24,10 +24,9 @@ from csa_inpaint.training.checkpoint import Restorable
 from csa_inpaint.training.observer import TermObserver
 from csa_inpaint.training.precision import end_window, prepare_scaler
 from csa_inpaint.training.schedule import LinearDecay, Rates
+from csa_inpaint.training.settings import ADAM
 from csa_inpaint.training.window import Window
 from csa_inpaint.types import Batch, Inpainting
-
-ADAM = {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]}
 
 
 class Inpainter(Restorable):
@@ -123,7 +122,7 @@ class Inpainter(Restorable):
         """Make what only training needs; adversaries have registered their discriminators."""
         if stage == "fit":
             self.trained_size = preparation.image_size(self.trainer) or self.trained_size
-            self.window.abandon()  # Lightning clears the gradients of a training that stopped
+            self.window = self.window.fresh()  # nothing is left of an earlier training
             own = {each.name: self.discriminators[each.name] for each in self.adversaries}
             self.discriminators = nn.ModuleDict(own)  # sorted, and without an earlier training's
             self.vgg = preparation.features_for(

@@ -19,13 +19,21 @@ class WindowScaler(torch.amp.GradScaler):
     def __init__(self, scaler: torch.amp.GradScaler) -> None:
         super().__init__(scaler._device, enabled=scaler.is_enabled())
         self.load_state_dict(scaler.state_dict())
+        self._stepped = False
+
+    def step(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
+        """Take an optimizer's step, unless its gradients overflowed."""
+        self._stepped = True
+        return super().step(optimizer, *args, **kwargs)
 
     def update(self, new_scale: Any = None) -> None:
         """Do nothing; ``end_window`` updates the scale."""
 
     def end_window(self) -> None:
         """Adapt the scale to the overflows that all optimizers' steps of the window found."""
-        super().update()
+        if self._stepped:  # no side may have learnt in the window
+            super().update()
+        self._stepped = False
 
 
 def prepare_scaler(trainer: pl.Trainer) -> None:

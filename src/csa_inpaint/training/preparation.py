@@ -95,7 +95,9 @@ def optimizer_of(settings: Mapping[str, Any], parameters: Any, trainer: pl.Train
     """
     scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
     on_cpu = trainer.strategy.root_device.type == "cpu"
-    fused = {"fused": True} if on_cpu and not scaled and can_fuse(settings["_target_"]) else {}
+    chosen = {"fused", "foreach", "differentiable"} & settings.keys()
+    fuses = on_cpu and not scaled and not chosen and can_fuse(settings["_target_"])
+    fused = {"fused": True} if fuses else {}
     optimizer: Optimizer = instantiate({**fused, **settings, "_partial_": True})(parameters)
     return optimizer
 

@@ -3,49 +3,57 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-LOSS_WEIGHTS = {"l1_rough": 1.0, "l1_refined": 1.0, "consistency": 0.01}
+RECONSTRUCTION = "csa_inpaint.losses.Reconstruction"
+PAPER_LOSSES: dict[str, dict[str, Any]] = {
+    "l1_rough": {"_target_": RECONSTRUCTION, "image": "rough", "weight": 1.0},
+    "l1_refined": {"_target_": RECONSTRUCTION, "image": "refined", "weight": 1.0},
+    "consistency": {"_target_": "csa_inpaint.losses.Consistency", "weight": 0.01},
+}
+ADAM = {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]}
 STAGE = ("width", "depth", "fill")  # arguments that the first stage alone has too
 ARCHITECTURE = (*STAGE, "attention_levels", "feature_levels", "detach_rough")
 
 
 def paper_settings(
+    generator: Mapping[str, Any] | None = None,
+    losses: Mapping[str, Mapping[str, Any]] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
     loss_weights: Mapping[str, float] | None = None,
     refinement: bool = True,
     attention: Mapping[str, Any] | None = None,
-    learning_rate: float = 2e-4,
-    betas: Sequence[float] = (0.5, 0.999),
+    learning_rate: float | None = None,
+    betas: Sequence[float] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """The settings of ``Inpainter`` that make the paper's model.
 
-    The arguments are the shorthand of ``CSAInpainter``.
+    The arguments are those of ``CSAInpainter``: the shorthand is laid over the complete settings.
 
     Raises:
         ValueError: for unknown loss terms.
     """
-    unknown = sorted(set(loss_weights or {}) - set(LOSS_WEIGHTS))
+    architecture = {key: settings.pop(key) for key in ARCHITECTURE if key in settings}
+    if not refinement:
+        architecture = {key: value for key, value in architecture.items() if key in STAGE}
+        whole = {"_target_": "csa_inpaint.methods.csa.RoughGenerator", **(generator or {})}
+    else:
+        whole = {"_target_": "csa_inpaint.Generator", **(generator or {})}
+        if generator is None or attention is not None:
+            layer = {"_target_": "csa_inpaint.CSALayer", **(whole.get("attention") or {})}
+            whole["attention"] = {**layer, **(attention or {})}
+    terms = {name: dict(term) for name, term in (losses or PAPER_LOSSES).items()}
+    unknown = sorted(set(loss_weights or {}) - set(terms))
     if unknown:
         raise ValueError(
-            f"unknown loss terms {', '.join(unknown)}; loss_weights has {', '.join(LOSS_WEIGHTS)}"
+            f"unknown loss terms {', '.join(unknown)}; loss_weights has {', '.join(terms)}"
         )
-    weights = {**LOSS_WEIGHTS, **(loss_weights or {})}
-    architecture = {key: settings.pop(key) for key in ARCHITECTURE if key in settings}
-    generator = {"_target_": "csa_inpaint.Generator", **architecture}
-    if refinement:
-        generator["attention"] = {"_target_": "csa_inpaint.CSALayer", **(attention or {})}
-    else:
-        stage = {key: value for key, value in architecture.items() if key in STAGE}
-        generator = {"_target_": "csa_inpaint.methods.csa.RoughGenerator", **stage}
-    reconstruction = "csa_inpaint.losses.Reconstruction"
-    losses = {
-        "l1_rough": {"_target_": reconstruction, "image": "rough"},
-        "l1_refined": {"_target_": reconstruction, "image": "refined"},
-        "consistency": {"_target_": "csa_inpaint.losses.Consistency"},
-    }
+    for name, weight in (loss_weights or {}).items():
+        terms[name]["weight"] = weight
+    rates = {"lr": learning_rate, "betas": None if betas is None else list(betas)}
     return {
-        "generator": generator,
-        "losses": {name: {**term, "weight": weights[name]} for name, term in losses.items()},
-        "optimizer": {"_target_": "torch.optim.Adam", "lr": learning_rate, "betas": list(betas)},
+        "generator": {**whole, **architecture},
+        "losses": terms,
+        "optimizer": {**(optimizer or ADAM), **{k: v for k, v in rates.items() if v is not None}},
         **settings,
     }
 

@@ -30,6 +30,10 @@ class Window:
         self.closed = 0  # number of windows so far
         self._waiting: Mapping[str, Tensor] = {}  # restored gradients, until training starts
 
+    def fresh(self) -> "Window":
+        """A window of the same sizes at the start of a training."""
+        return Window(self.size, self.generator_every)
+
     @property
     def generator_learns(self) -> bool:
         """Whether the open window is one of the generator's."""
@@ -49,10 +53,6 @@ class Window:
         """Close the open window, after its updates."""
         self.batches = 0
         self.closed += 1
-
-    def abandon(self) -> None:
-        """Forget the batches of the open window, whose gradients are gone."""
-        self.batches = 0
 
     def average(self, gradients: Sequence[Tensor]) -> None:
         """Turn the sums of the window's gradients into means, in place."""

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 PACKAGE = "csa_inpaint"
 # Callbacks and commands are not among the parts, because they write files.
 PARTS = ("adversaries", "csa", "data", "losses", "methods", "networks", "training")
-OPTIMIZERS = "torch.optim"
+TORCH = {"torch.optim": "torch.optim", "torch.nn": "torch.nn.modules"}  # names, where defined
 
 
 class UntrustedTargetError(ValueError):
@@ -31,8 +31,15 @@ def check_targets(config: Any, source: object, trust: Sequence[str] = ()) -> Non
 
     Raises:
         UntrustedTargetError: for a ``_target_`` that is no class of this library's parts, no
-            optimizer of PyTorch and not in a trusted package.
+            optimizer or module of PyTorch and not in a trusted package, and for an interpolation,
+            which could become one.
     """
+    for value in _strings(config):
+        if "${" in value:
+            raise UntrustedTargetError(
+                f"{source} holds {value!r}, which would be looked up when the parts are built: a "
+                "file may hold plain values only. It was tampered with"
+            )
     for target in targets(config):
         if not any(target == name or target.startswith(f"{name}.") for name in trust):
             _check(target, source)
@@ -70,18 +77,25 @@ def targets(config: Any) -> Iterator[str]:
             yield from targets(value)
 
 
-def foreign_packages(config: Any) -> list[str]:
-    """The packages outside this library that a user's own configuration names."""
-    names = {target.split(".")[0] for target in targets(config)}
-    return sorted(names - {PACKAGE, "torch", "pytorch_lightning"})
+def _strings(config: Any) -> Iterator[str]:
+    """All keys and values that are text, at any depth."""
+    if isinstance(config, str):
+        yield config
+    elif isinstance(config, dict):
+        for key, value in config.items():
+            yield from _strings(key)
+            yield from _strings(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _strings(value)
 
 
 def _check(target: str, source: object) -> None:
     found = _find(target)
     home = getattr(found, "__module__", "")
-    ours = isinstance(found, type) and home.startswith(tuple(f"{PACKAGE}.{p}" for p in PARTS))
-    optimizer = isinstance(found, type) and target.startswith(f"{OPTIMIZERS}.")
-    if not ours and not (optimizer and home.startswith(OPTIMIZERS)):
+    ours = home.startswith(tuple(f"{PACKAGE}.{part}" for part in PARTS))
+    torchs = any(target.startswith(f"{n}.") and home.startswith(h) for n, h in TORCH.items())
+    if not isinstance(found, type) or not (ours or torchs):
         package = target.split(".")[0]
         raise UntrustedTargetError(
             f"{source} asks to call {target!r}, which is no class of {PACKAGE} that a file may name"
@@ -95,8 +109,8 @@ def _check(target: str, source: object) -> None:
 
 
 def _find(target: str) -> object:
-    """The object behind a dotted name below this library or ``torch.optim``, or None."""
-    if not target.startswith((f"{PACKAGE}.", f"{OPTIMIZERS}.")):
+    """The object behind a dotted name below this library or those parts of PyTorch, or None."""
+    if not target.startswith(tuple(f"{name}." for name in (PACKAGE, *TORCH))):
         return None
     found: object = None
     parts = target.split(".")
