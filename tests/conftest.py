@@ -16,6 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from two_processes import in_process
 
 from csa_inpaint import CSAInpainter
 from csa_inpaint.types import Batch
@@ -143,17 +144,6 @@ def make_trainer(tmp_path: Path) -> Callable[..., pl.Trainer]:
     return make
 
 
-def _in_process(rank: int, function: Callable[..., None], port: int, arguments: tuple) -> None:
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), RANK=str(rank), LOCAL_RANK=str(rank)
-    )
-    # torchrun sets these variables; they tell Lightning that the processes run already.
-    os.environ.update(
-        WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", GROUP_RANK="0", TORCHELASTIC_RUN_ID="tests"
-    )
-    function(*arguments)
-
-
 @pytest.fixture
 def in_two_processes() -> Callable[..., None]:
     """Runs a function of a test module in two processes that can find each other."""
@@ -162,7 +152,7 @@ def in_two_processes() -> Callable[..., None]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        torch.multiprocessing.spawn(_in_process, (function, port, arguments), nprocs=2)
+        torch.multiprocessing.spawn(in_process, (function, port, arguments), nprocs=2)
 
     return run
 

@@ -17,6 +17,7 @@ from csa_inpaint.evaluation.benchmark import (
     BenchmarkSource,
     file_hash,
     in_words,
+    masks_in_words,
     read_benchmark,
 )
 from csa_inpaint.evaluation.evaluator import MODEL_METHODS, Evaluator, Filling
@@ -70,6 +71,11 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     per_picture = [*SCORES, *lpips]
     _check(cfg, others, per_picture)
     model = None if cfg.checkpoint is None else load_model(cfg.checkpoint, trust=cfg.trust)
+    if model is not None and model.trained_size not in (None, min(source.size)):
+        print(
+            f"The model was trained at {model.trained_size} pixels and is scored at "
+            f"{min(source.size)}: data.size={model.trained_size} scores it as it was trained"
+        )
     journal = Journal(folder)
     journal.begin(_identity(cfg, subject))
     done = {record.number for record in journal.read()}
@@ -175,9 +181,7 @@ def _split(cfg: DictConfig) -> Subject:
     config = data_config(cfg)
     datamodule = instantiate(config, _convert_="all")
     data: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-    masks = in_words(data.get("val_mask") or data["mask"])
-    if data.get("hole_ratio") and not data.get("val_mask"):
-        masks += " with hole ratios {} to {}".format(*data["hole_ratio"])
+    masks = masks_in_words(data)
     layout = in_words(data["layout"])
     root = data.get("root")
     return Subject(

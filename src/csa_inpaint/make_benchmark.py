@@ -12,7 +12,7 @@ from rich.progress import track
 from csa_inpaint.cli.entry import command
 from csa_inpaint.data import CenterCrop, InpaintingDataModule
 from csa_inpaint.data.loading import InpaintingDataset
-from csa_inpaint.evaluation.benchmark import Benchmark, entries, in_words
+from csa_inpaint.evaluation.benchmark import Benchmark, entries, in_words, masks_in_words
 from csa_inpaint.evaluation.records import bin_name
 
 # What may be set without leaving a protocol: where things lie.
@@ -60,7 +60,7 @@ def make_benchmark(cfg: DictConfig, published: str | None) -> tuple[Benchmark, P
     benchmark = Benchmark(
         name=cfg.name,
         data=f"{in_words(plain['data']['layout'], places=False)}, {split} split",
-        masks=in_words(plain["data"]["val_mask"] or plain["mask"], places=False) + bins,
+        masks=masks_in_words(plain["data"], places=False) + bins,
         published=published,
         size=dataset.size,
         central=view.central,

@@ -59,9 +59,16 @@ def train(cfg: DictConfig) -> pl.Trainer:
 @rank_zero_only
 def _write_record(cfg: DictConfig, run_folder: Path) -> None:
     """Write the files that explain the run and repeat it."""
-    OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
     record = json.dumps(provenance("csa_inpaint.train"), indent=2)
-    (run_folder / RECORD).write_text(record + "\n")
+    try:
+        with (run_folder / RECORD).open("x") as file:
+            file.write(record + "\n")
+    except FileExistsError as error:
+        raise FileExistsError(
+            f"{run_folder} is another run's folder, perhaps of one that started in the same "
+            "second: start again, or give this run a name of its own with name=NAME"
+        ) from error
+    OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
 
 
 def instances(nodes: DictConfig | None) -> list[Any]:

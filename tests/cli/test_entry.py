@@ -366,7 +366,7 @@ def test_init_from_without_a_match_is_explained(checkpoint: str, tmp_path: Path,
     path = checkpoint.removeprefix("checkpoint=")
     overrides, expected = {
         "absent": (["init_from=absent.ckpt"], "there is no file absent.ckpt"),
-        "too wide": ([f"init_from={path}", "model.width=8"], "model.width=8 (checkpoint: 4)"),
+        "too wide": ([f"init_from={path}", "model.width=8"], "generator.width=8 (checkpoint: 4)"),
     }[case]
     done = run("train", *TINY, *overrides, f"output_root={tmp_path}")
     assert done.status == 1
@@ -415,7 +415,7 @@ def test_imported_checkpoint_gives_the_released_outputs(imported: dict[str, Path
         ours, theirs = model(image, mask), released(image, mask)
     for name in ("rough", "refined", "composite", "encoder_features", "decoder_features"):
         assert torch.equal(getattr(ours, name), getattr(theirs, name)), name
-    assert model.hparams["detach_rough"] is True
+    assert model.hparams["generator"]["detach_rough"] is True
     assert model.hparams["vgg"]["imagenet_norm"] is False
 
 
@@ -648,3 +648,13 @@ def test_bad_checkpoint_is_explained(
 @pytest.fixture(autouse=True)
 def _short_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    folder = f"hydra.run.dir={tmp_path / 'run'}"
+    assert run("train", *TINY, folder).status == 0
+    config = (tmp_path / "run/config.yaml").read_text()
+    second = run("train", *TINY, folder, "seed=5")
+    assert second.status == 1
+    assert "is another run's folder" in second.err
+    assert (tmp_path / "run/config.yaml").read_text() == config

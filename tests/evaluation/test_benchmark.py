@@ -13,7 +13,13 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from csa_inpaint.cli.conf import config_directory
-from csa_inpaint.data import CenterCrop, FreeformMask, ImageFolder, InpaintingDataModule
+from csa_inpaint.data import (
+    CenterCrop,
+    FreeformMask,
+    ImageFolder,
+    InpaintingDataModule,
+    PairedMask,
+)
 from csa_inpaint.evaluation.benchmark import (
     Benchmark,
     BenchmarkSource,
@@ -192,3 +198,20 @@ def test_published_figures_stand_beside_their_own_protocol_alone(
     assert published_table(cfg, [*places, "images=100"]) is None
     assert "images=100" in capsys.readouterr().out
     assert published_table(OmegaConf.create({"published": None}), places) is None
+
+
+def test_benchmark_takes_the_mask_that_belongs_to_a_picture(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "masks").mkdir()
+    for number in range(5):
+        mask = np.zeros((72, 80), dtype=np.uint8)
+        mask[:, : 8 * (number + 1)] = 255
+        Image.fromarray(mask).save(tmp_path / f"masks/{number}.png")
+    monkeypatch.chdir(tmp_path)  # the folder of the pictures is given relative to where one stands
+    data = InpaintingDataModule(
+        ImageFolder(val_root=pictures.name), PairedMask("masks"), pictures.name, size=[72, 80]
+    )
+    frozen = entries(data.dataset("val"), pictures.absolute(), range(5), None, seed=0)
+    shares = [unpack(entry.mask, (72, 80)).mean() for entry in frozen]
+    assert shares == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])

@@ -444,3 +444,23 @@ def test_evaluate_calls_nothing_that_a_stranger_names(
     assert not written.exists()
     torch.save({**state, "config": {"data": data, "mask": mask}}, checkpoint)
     assert run("evaluate", f"checkpoint={checkpoint}", where).status == 0
+
+
+def test_evaluate_takes_the_masks_it_is_told_wherever_training_kept_its_own(
+    run: Run, checkpoint: Path, pictures: Path, tmp_path: Path
+) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    center = {"_target_": "csa_inpaint.data.CenterMask", "size": 0.5}
+    data = {
+        "_target_": "csa_inpaint.data.InpaintingDataModule",
+        "root": str(pictures),
+        "layout": {"_target_": "csa_inpaint.data.ImageFolder", "val_root": str(pictures)},
+        "mask": center,  # resolved, as in a repeated run
+        "val_mask": center,
+        "size": 64,
+    }
+    torch.save({**state, "config": {"data": data, "mask": center}}, checkpoint)
+    done = run("evaluate", f"checkpoint={checkpoint}", "+mask=border", f"output_root={tmp_path}")
+    assert done.status == 0
+    (scores,) = tmp_path.rglob("scores.json")
+    assert json.loads(scores.read_text())["masks"].startswith("BorderMask")

@@ -146,3 +146,9 @@ def test_plan_refuses_two_pictures_of_one_name(root: Path) -> None:
     make(root, "images/a.png")
     with pytest.raises(ValueError, match="differ only in their extension"):
         planned(root)
+
+
+def test_plan_leaves_out_results_below_the_pictures(tmp_path: Path) -> None:
+    make(tmp_path, "in/a.png", "in/a_mask.png", "in/filled/a.png", "in/filled/a_mask.png")
+    plans = planned(tmp_path, "in", None, "in/filled")
+    assert names(plans, tmp_path) == [("in/a.png", "in/a_mask.png", "in/filled/a.png")]

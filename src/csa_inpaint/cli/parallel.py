@@ -54,7 +54,7 @@ def in_parallel(
         executor.shutdown(wait=False, cancel_futures=True)
         for process in multiprocessing.active_children():
             if process not in others:
-                process.terminate()
+                process.kill()  # an inherited handler might swallow a request to end
 
 
 def _end_at_interrupt() -> None:

@@ -130,6 +130,28 @@ class InpaintingDataset(Dataset[Sample]):
             image = self.augment(image, int(self._rng(key, 4).integers(2**63)))
         return Sample(image, torch.from_numpy(mask)[None], str(path), tuple(skipped))
 
+    def mask_of(self, number: int, maker: MaskGenerator, rng: np.random.Generator) -> Mask:
+        """A mask of another maker for one picture, as it is shown in epoch 0.
+
+        Args:
+            number: place of the picture in `files`.
+            maker: makes the mask.
+            rng: source of randomness.
+
+        Shape:
+            (H, W), True in the hole
+
+        Raises:
+            ValueError: the picture is unreadable or too small, or the mask cannot be made.
+        """
+        _, shown = self._image(SampleKey(number, epoch=0), number)
+        for _ in range(_MAX_SKIPS if self.skip_bad_masks else 0):
+            try:
+                return maker.for_image(shown, rng)
+            except BadMaskError:
+                continue  # `rng` has moved on, so another file is drawn
+        return maker.for_image(shown, rng)
+
     def _mask(self, key: SampleKey, shown: Shown, skipped: list[BadFile]) -> Mask:
         rng = self._rng(key, 1)
         for attempt in range(1, _MAX_SKIPS + 1):

@@ -203,12 +203,11 @@ def entries(
         }
     numbers = list(numbers)
     paths = [dataset.files.path(number) for number in numbers]
-    images = [path.relative_to(root).as_posix() for path in paths]
+    images = [path.absolute().relative_to(root).as_posix() for path in paths]
     names = unique_names(images)
     for number, path, image, name in zip(numbers, paths, images, names, strict=True):
-        dataset[SampleKey(number, epoch=0)]  # tells what is wrong with a picture
         for index, (suffix, make) in enumerate(makers.items()):
-            mask = make(*dataset.size, np.random.default_rng([seed, number, index]))
+            mask = dataset.mask_of(number, make, np.random.default_rng([seed, number, index]))
             yield Entry(f"{name}{suffix}", image, file_hash(path), pack(mask))
 
 
@@ -228,6 +227,19 @@ def in_words(config: Any, places: bool = True) -> str:
         )
         return f"{{{given}}}" if target is None else f"{target.rsplit('.', 1)[-1]}({given})"
     return str(config)
+
+
+def masks_in_words(data: Mapping[str, Any], places: bool = True) -> str:
+    """The masks that a data module's configuration gives an evaluation, on one line.
+
+    Args:
+        data: plain values.
+        places: see ``in_words``.
+    """
+    words = in_words(data.get("val_mask") or data["mask"], places)
+    if data.get("hole_ratio") and not data.get("val_mask"):
+        words += " with hole ratios {} to {}".format(*data["hole_ratio"])
+    return words
 
 
 def pack(mask: Mask) -> str:

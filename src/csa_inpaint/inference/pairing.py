@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from csa_inpaint.data.listing import FileList, is_image, list_images
+from csa_inpaint.data.listing import is_image, list_images
 from csa_inpaint.inference.files import FORMATS, check_format
 
 SHOWN = 5  # names in a message
@@ -69,7 +69,7 @@ def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suff
         pictures = {Path(images.stem): images}
         beside, recursive = images.parent, False
     else:
-        pictures = _by_name(list_images(images))
+        pictures = _by_name(_inputs(images, output), images)
         beside, recursive = images, True
     if masks == "alpha":
         pairs: list[tuple[Path, Path, Path | None]] = [(name, name, None) for name in pictures]
@@ -80,9 +80,10 @@ def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suff
         own = masks is not None and not masks.samefile(beside)
         folder = masks if masks is not None else beside
         candidates = _by_name(
-            list_images(folder)
+            _inputs(folder, output)
             if recursive
-            else [path for path in folder.iterdir() if is_image(path.name)]
+            else [path for path in folder.iterdir() if is_image(path.name)],
+            folder if recursive else None,
         )
         if not own:
             candidates = {name: path for name, path in candidates.items() if _marked(name)}
@@ -120,12 +121,20 @@ def some(names: Sequence[object]) -> str:
     return ", ".join(str(name) for name in names[:SHOWN]) + more
 
 
-def _by_name(files: Iterable[Path]) -> Files:
-    """Files by their path below a folder, without the extension."""
-    paths = list(files)
-    root = files.root if isinstance(files, FileList) else None
+def _inputs(folder: Path, output: Path) -> list[Path]:
+    """The image files below a folder, but not the results in an output folder below it."""
+    inside = output.absolute() != folder.absolute()
+    return [
+        path
+        for path in list_images(folder)
+        if not (inside and path.absolute().is_relative_to(output.absolute()))
+    ]
+
+
+def _by_name(files: Iterable[Path], root: Path | None) -> Files:
+    """Files by their path below a folder, or by their name alone, without the extension."""
     named: Files = {}
-    for file in paths:
+    for file in files:
         name = (file.relative_to(root) if root else Path(file.name)).with_suffix("")
         if name in named:
             raise ValueError(f"{named[name]} and {file} differ only in their extension: rename one")

@@ -44,6 +44,11 @@ class SeveralRoots:
                 "roots"
             )
         self.roots = [Path(root).expanduser() for root in roots]
+        if len({root.resolve() for root in self.roots}) < len(self.roots):
+            raise ValueError(
+                f"roots={[str(root) for root in roots]}: a folder comes twice. To take its images "
+                "more often give weights, data.layout.weights=[2,1]"
+            )
         self.weights = weights
         self.folder = ImageFolder(val_fraction=val_fraction)
 

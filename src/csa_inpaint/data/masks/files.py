@@ -392,7 +392,7 @@ class PairedMask(FolderMask):
             what = "known pixel" if mask.any() else "hole"
             raise BadImageError(
                 f"{path} has no {what} in the part of {shown.name} that is shown: change the mask, "
-                "or show another part"
+                "or show the whole picture (data.train_transform.resize=[1,1] in training)"
             )
         return np.ascontiguousarray(mask[:, ::-1] if shown.view.flip else mask)
 
