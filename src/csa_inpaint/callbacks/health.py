@@ -42,6 +42,8 @@ class TrainingHealth(TermObserver):
     - ``memory_mb``: the peak of allocated memory on CUDA; elsewhere the memory that the process
       holds (Linux only).
 
+    With ``generator_every`` a check waits for the next batch from which the generator learns.
+
     Values are means over the processes. A warning names a term whose gradient is exactly zero for
     ``patience`` checks in a row. The warning comes again only after the gradient was back.
 
