@@ -1,16 +1,21 @@
 """The generator's losses without a discriminator: pure functions, and the terms made of them."""
 
 from csa_inpaint.losses.consistency import consistency_loss
+from csa_inpaint.losses.perceptual import perceptual_loss, style_loss
 from csa_inpaint.losses.reconstruction import reconstruction_loss
 from csa_inpaint.losses.step import Step
-from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
+from csa_inpaint.losses.terms import Consistency, LossTerm, Perceptual, Reconstruction, Style, Term
 
 __all__ = [
     "Consistency",
     "LossTerm",
+    "Perceptual",
     "Reconstruction",
     "Step",
+    "Style",
     "Term",
     "consistency_loss",
+    "perceptual_loss",
     "reconstruction_loss",
+    "style_loss",
 ]

@@ -1,14 +1,67 @@
 """Parts that the U-Nets and the discriminators share."""
 
+from typing import Literal, NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 INIT_STD = 0.02
+GROUP_CHANNELS = 8  # that one group of a group norm has at most
+
+Norm = Literal["instance", "group", "none"]
+Upsampling = Literal["transposed", "resize"]
 
 
 def norm(channels: int, affine: bool = True) -> nn.InstanceNorm2d:
     """Instance norm without running statistics, eps 1e-5."""
     return nn.InstanceNorm2d(channels, affine=affine, eps=1e-5, track_running_stats=False)
+
+
+class Blocks(NamedTuple):
+    """What the layers of a U-Net are made of.
+
+    Args:
+        norm: ``"instance"``, the paper's; ``"group"``, groups of eight channels, which keep more of
+            an image's brightness; or ``"none"``.
+        upsampling: ``"transposed"``, the paper's 4×4 transposed convolutions, or ``"resize"``,
+            nearest-neighbour enlargement and a 3×3 convolution, which leaves no grid (Odena et al.,
+            "Deconvolution and checkerboard artifacts", Distill 2016).
+    """
+
+    norm: Norm = "instance"
+    upsampling: Upsampling = "transposed"
+
+    def check(self) -> None:
+        """Raise a ``ValueError`` for an unknown norm or upsampling."""
+        if self.norm not in ("instance", "group", "none"):
+            raise ValueError(f"norm={self.norm!r}, expected instance, group or none")
+        if self.upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling={self.upsampling!r}, expected transposed or resize")
+
+    def normalise(self, channels: int) -> nn.Module:
+        """The norm of so many channels."""
+        if self.norm == "instance":
+            return norm(channels)
+        if self.norm == "group":
+            return nn.GroupNorm(max(1, channels // GROUP_CHANNELS), channels)
+        return nn.Identity()
+
+    def double(self, inputs: int, outputs: int) -> nn.Module:
+        """Double height and width."""
+        if self.upsampling == "transposed":
+            return double(inputs, outputs)
+        return nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1))
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw the convolution weights: N(0, 0.02) before norms, Kaiming-normal without them."""
+        if self.norm != "none":
+            init_weights(network)
+            return
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(part.weight, a=0.2)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
 
 
 def halve(inputs: int, outputs: int) -> nn.Conv2d:

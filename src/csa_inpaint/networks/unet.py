@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from csa_inpaint.networks.blocks import (
+    Blocks,
     DilatedHalve,
     check_divisible,
-    double,
     halve,
-    init_weights,
     level_channels,
-    norm,
 )
 from csa_inpaint.types import Features
+
+PAPER_BLOCKS = Blocks()
 
 
 class RoughNetwork(nn.Module):
@@ -25,32 +25,41 @@ class RoughNetwork(nn.Module):
     Args:
         width: channels of the first level; the deepest levels have eight times as many.
         depth: number of halvings; the paper's 8 reduce 256×256 to 1×1.
+        inputs: channels of the input: 3, or 4 with the mask.
+        blocks: what the layers are made of.
 
-    Shape: (B, 3, H, W) in [-1, 1] → the same; H and W multiples of ``2 ** depth``.
+    Shape: (B, inputs, H, W) → (B, 3, H, W) in [-1, 1]; H and W multiples of ``2 ** depth``.
 
     Raises:
         ValueError: for an input size that ``depth`` does not divide.
     """
 
-    def __init__(self, width: int = 64, depth: int = 8) -> None:
+    def __init__(
+        self, width: int = 64, depth: int = 8, inputs: int = 3, blocks: Blocks = PAPER_BLOCKS
+    ) -> None:
         super().__init__()
         check_depth(depth)
+        blocks.check()
         self.depth = depth
         channels = level_channels(width, depth)
 
-        self.down = nn.ModuleList([nn.Sequential(halve(3, width))])
+        self.down = nn.ModuleList([nn.Sequential(halve(inputs, width))])
         for outer, inner in pairwise(channels[:-1]):
-            self.down.append(nn.Sequential(nn.LeakyReLU(0.2), halve(outer, inner), norm(inner)))
+            self.down.append(
+                nn.Sequential(nn.LeakyReLU(0.2), halve(outer, inner), blocks.normalise(inner))
+            )
         # The innermost convolution may leave a single pixel, which has no variance to normalise.
         self.down.append(nn.Sequential(nn.LeakyReLU(0.2), halve(channels[-2], channels[-1])))
 
         self.up = nn.ModuleList()
         for level in reversed(range(1, depth)):
-            inputs = channels[level] if level == depth - 1 else 2 * channels[level]
-            outputs = channels[level - 1]
-            self.up.append(nn.Sequential(nn.ReLU(), double(inputs, outputs), norm(outputs)))
-        self.up.append(nn.Sequential(nn.ReLU(), double(2 * width, 3), nn.Tanh()))
-        init_weights(self)
+            inner = channels[level] if level == depth - 1 else 2 * channels[level]
+            outer = channels[level - 1]
+            self.up.append(
+                nn.Sequential(nn.ReLU(), blocks.double(inner, outer), blocks.normalise(outer))
+            )
+        self.up.append(nn.Sequential(nn.ReLU(), blocks.double(2 * width, 3), nn.Tanh()))
+        blocks.initialise(self)
 
     def forward(self, image: Tensor) -> Tensor:
         check_divisible(image, self.depth)
@@ -73,26 +82,26 @@ class Refined(NamedTuple):
     features: dict[int, Features]  # by level
 
 
-def down_block(outer: int, inner: int) -> nn.Sequential:
+def down_block(outer: int, inner: int, blocks: Blocks) -> nn.Sequential:
     """LeakyReLU, dilated 4×4 to half the size, norm, LeakyReLU, 3×3; the last norm is separate."""
     return nn.Sequential(
         nn.LeakyReLU(0.2),
         DilatedHalve(outer),
-        norm(outer),
+        blocks.normalise(outer),
         nn.LeakyReLU(0.2),
         nn.Conv2d(outer, inner, kernel_size=3, padding=1),
     )
 
 
-def up_block(inner: int, outer: int) -> nn.Sequential:
+def up_block(inner: int, outer: int, blocks: Blocks) -> nn.Sequential:
     """ReLU, 3×3 on the concatenation, norm, ReLU, 4×4 to twice the size, norm."""
     return nn.Sequential(
         nn.ReLU(),
         nn.ConvTranspose2d(2 * inner, outer, kernel_size=3, padding=1),
-        norm(outer),
+        blocks.normalise(outer),
         nn.ReLU(),
-        double(outer, outer),
-        norm(outer),
+        blocks.double(outer, outer),
+        blocks.normalise(outer),
     )
 
 
@@ -109,9 +118,11 @@ class RefinementNetwork(nn.Module):
         depth: number of halvings.
         attention_levels: levels at which the attention stands, (3,) in the paper; () for none.
         feature_levels: levels whose features are returned; None for ``attention_levels``.
+        inputs: channels of the input: 6, or 7 with the mask.
+        blocks: what the layers are made of.
 
     Shape:
-        - image: (B, 6, H, W), the rough prediction in the hole of the input, then the input.
+        - image: (B, inputs, H, W), the rough prediction in the hole of the input, then the input.
         - masks: for each of ``levels`` (B, 1, h, w) at the level's resolution, 1 in the hole.
         - returns ``Refined``; H and W multiples of ``2 ** depth``.
 
@@ -127,9 +138,12 @@ class RefinementNetwork(nn.Module):
         depth: int = 8,
         attention_levels: Sequence[int] = (3,),
         feature_levels: Sequence[int] | None = None,
+        inputs: int = 6,
+        blocks: Blocks = PAPER_BLOCKS,
     ) -> None:
         super().__init__()
         check_depth(depth)
+        blocks.check()
         if feature_levels is None:
             feature_levels = attention_levels
         self.depth = depth
@@ -139,22 +153,22 @@ class RefinementNetwork(nn.Module):
         channels = level_channels(width, depth)
         levels = list(pairwise(channels))
 
-        self.first = nn.Conv2d(6, width, kernel_size=3, padding=1)
-        self.down = nn.ModuleList(down_block(outer, inner) for outer, inner in levels)
+        self.first = nn.Conv2d(inputs, width, kernel_size=3, padding=1)
+        self.down = nn.ModuleList(down_block(outer, inner, blocks) for outer, inner in levels)
         # The norms are separate because the attention stands between convolution and norm.
-        self.down_norm = nn.ModuleList(norm(inner) for _, inner in levels)
+        self.down_norm = nn.ModuleList(blocks.normalise(inner) for _, inner in levels)
         self.innermost = nn.Sequential(
             nn.LeakyReLU(0.2),
             DilatedHalve(channels[-1]),
             nn.ReLU(),
-            double(channels[-1], channels[-1]),
-            norm(channels[-1]),
+            blocks.double(channels[-1], channels[-1]),
+            blocks.normalise(channels[-1]),
         )
-        self.up = nn.ModuleList(up_block(inner, outer) for outer, inner in reversed(levels))
+        self.up = nn.ModuleList(up_block(inner, outer, blocks) for outer, inner in reversed(levels))
         self.last = nn.Sequential(
             nn.ReLU(), nn.ConvTranspose2d(2 * width, 3, kernel_size=3, padding=1)
         )
-        init_weights(self)
+        blocks.initialise(self)
 
     @property
     def levels(self) -> list[int]:

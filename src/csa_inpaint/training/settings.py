@@ -10,7 +10,15 @@ PAPER_LOSSES: dict[str, dict[str, Any]] = {
     "consistency": {"_target_": "csa_inpaint.losses.Consistency", "weight": 0.01},
 }
 ADAM = {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]}
-STAGE = ("width", "depth", "fill")  # arguments that the first stage alone has too
+STAGE = (
+    "width",
+    "depth",
+    "fill",
+    "mask_input",
+    "residual",
+    "norm",
+    "upsampling",
+)  # arguments that the first stage alone has too
 ARCHITECTURE = (*STAGE, "attention_levels", "feature_levels", "detach_rough")
 
 
