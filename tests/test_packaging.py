@@ -50,8 +50,8 @@ def test_wheel_contains_package_configuration_and_photos(wheel: Path) -> None:
     assert not missing
     photos = "csa_inpaint/data/photos/"
     assert f"{photos}SOURCES.csv" in names
-    assert sum(name.startswith(f"{photos}train/") for name in names) == 36
-    assert sum(name.startswith(f"{photos}val/") for name in names) == 10
+    assert sum(name.startswith(f"{photos}train/") for name in names) == 456
+    assert sum(name.startswith(f"{photos}val/") for name in names) == 46
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

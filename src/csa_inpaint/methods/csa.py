@@ -32,9 +32,9 @@ class RoughGenerator(InpaintingGenerator):
         fill: what hides the hole from the network: an RGB colour of 0 … 255, the paper's by
             default, or ``"pull_push"``, the surrounding colours; see ``pull_push``.
         mask_input: True gives the mask to the network as a further input channel.
-        residual: True adds the network's output to its input inside the hole, so that the network
-            learns what the fill lacks; known pixels stay. The output starts at zero: before
-            training the prediction is the fill.
+        residual: True adds the output of each network to the filled image inside the hole, so that
+            the networks learn what the fill lacks; known pixels stay. The outputs start at zero:
+            before training both predictions are the fill.
         norm, upsampling: see ``Blocks``.
 
     Shape: see ``Generator``.
@@ -164,7 +164,7 @@ class Generator(RoughGenerator):
             self.with_mask(torch.cat([first, filled], dim=1), hole), masks
         )
         if self.residual:
-            refined = first + refined.where(hole, 0)
+            refined = filled + refined.where(hole, 0)
         composite = torch.where(hole, refined.to(image.dtype), image)
         return Inpainting(rough, refined, composite, features)
 
