@@ -110,14 +110,48 @@ def measure(name: str, folder: Path, data: list[str], arguments: argparse.Namesp
         [
             f"checkpoint='{folder}/checkpoints/last.ckpt'",
             f"folder='{scored}'",
-            "save_images=0",
+            "save_images=12",
             "baselines=[telea]",
             f"weights.lpips_alex.backbone={arguments.backbone or 'null'}",
         ],
     )
     scores = json.loads((scored / "scores.json").read_text())
-    entry = {"name": name, "seconds": seconds, "scores": scores, "machine": machine("cpu")}
+    entry = {"name": name, "seconds": round(seconds), "scores": scores["scores"]["all"]}
+    entry["curve"] = curve(folder / "metrics.csv")
     (folder / "scores.json").write_text(json.dumps(entry, indent=1))
+
+
+def curve(metrics: Path) -> list[tuple[int, float]]:
+    """The validation PSNR of the composite after so many optimizer steps."""
+    with metrics.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/psnr")]
+    return [(int(row["step"]) + 1, float(row["val/psnr"])) for row in rows]
+
+
+def report(output: Path, steps: int) -> None:
+    """Write the table and the plot of all finished variants."""
+    entries = [json.loads(path.read_text()) for path in sorted(output.glob("*/scores.json"))]
+    entries.sort(key=lambda entry: -entry["scores"]["composite"]["psnr"])
+    head = ["variant", *(score for score in SCORES), "PSNR in the hole", "seconds"]
+    rows = []
+    for entry in entries:
+        composite = entry["scores"]["composite"]
+        cells = [composite.get(score, float("nan")) for score in (*SCORES, "hole_psnr")]
+        rows.append([entry["name"], *(f"{cell:.4g}" for cell in cells), str(entry["seconds"])])
+    telea = entries[0]["scores"]["telea"]
+    cells = [telea.get(score, float("nan")) for score in (*SCORES, "hole_psnr")]
+    rows.append(["OpenCV Telea", *(f"{cell:.4g}" for cell in cells), "–"])
+    title = f"{steps} steps each; {machine('cpu')}, {versions()}, {commit()}"
+    (RESULTS / "recipe.md").write_text(table(title, head, rows).lstrip() + "\n")
+    (RESULTS / "recipe.json").write_text(json.dumps(entries, indent=1))
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for entry in entries:
+        taken, values = zip(*entry["curve"], strict=True)
+        minutes = [step / taken[-1] * entry["seconds"] / 60 for step in taken]
+        axes.plot(minutes, values, marker=".", label=entry["name"])
+    axes.set(xlabel="minutes, validation included", ylabel="PSNR of the composite, dB")
+    axes.legend(fontsize=7)
+    figure.savefig(RESULTS / "recipe.png", dpi=110)
 
 
 def latest(overrides: list[str]) -> list[str]:

@@ -102,10 +102,17 @@ def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment
     assert isinstance(made["data"], InpaintingDataModule)
     size = 128 if own_photos else 256
     assert next(iter(made["data"].train_dataloader())).image.shape == (1, 3, size, size)
-    gated = "gated_conv" in experiment
-    assert made["model"].multiple == (8 if gated else 2**8)
+    gated, starter = "gated_conv" in experiment, "starter" in experiment
+    assert made["model"].multiple == (8 if gated else 2**6 if starter else 2**8)
     names = {"sn_patch"} if gated else {"patch", "feature"}
+    if starter:
+        names = {"patch"} if experiment == "starter_texture" else set()
     assert {adversary.name for adversary in made["adversaries"]} == names
+
+
+def test_ablation_takes_an_adversary_of_an_experiment_away(run_folder: Path) -> None:
+    given = ("+experiment=[places2,ablation]", "ablation=no_feature_adversary")
+    assert set(composed(run_folder, *given).adversary) == {"patch"}
 
 
 def test_no_adversary_is_a_choice(run_folder: Path) -> None:

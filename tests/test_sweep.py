@@ -28,7 +28,24 @@ TINY = (
     "callbacks.preview=null",
     "callbacks.best=null",
 )
-VARIANTS = ("full", "no_attention", "no_consistency", "no_feature_adversary", "rough_only")
+VARIANTS = (
+    "full",
+    "no_attention",
+    "no_consistency",
+    "no_feature_adversary",
+    "no_adversary",
+    "rough_only",
+    "plain",
+)
+# The paper's model has every part that a variant takes away.
+ABLATION = (
+    "+experiment=[places2,ablation]",
+    "data=photos",
+    "model.vgg.weights=random",
+    "model.vgg.width=4",
+    "trainer.precision=32-true",
+    f"ablation={','.join(VARIANTS)}",
+)
 Rows = list[dict[str, str]]
 
 
@@ -56,7 +73,7 @@ def sweep(folder: Path, *arguments: str) -> tuple[int, Rows]:
 def ablation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rows]:
     """The folder of a sweep over all variants, and its table."""
     folder = tmp_path_factory.mktemp("ablation")
-    status, rows = sweep(folder, "+experiment=ablation")
+    status, rows = sweep(folder, *ABLATION)
     assert status == 0
     return folder, rows
 
@@ -65,15 +82,16 @@ def test_ablation_is_one_table_of_all_variants(ablation: tuple[Path, Rows]) -> N
     folder, rows = ablation
     assert {path.stem for path in (config_directory() / "ablation").glob("*.yaml")} == {*VARIANTS}
     assert [row["variant"] for row in rows] == [f"ablation={name}" for name in VARIANTS]
-    full, no_attention, no_consistency, no_feature_adversary, rough_only = rows
+    full, no_attention, no_consistency, no_feature_adversary, no_adversary, rough_only, _ = rows
     assert full["differs in"] == ""
     assert "model.attention_levels=[]" in no_attention["differs in"]
     assert no_consistency["differs in"] == "model.loss_weights.consistency=0"
     assert no_feature_adversary["differs in"] == "~adversary.feature"
+    assert no_adversary["differs in"] == "~adversary.feature, ~adversary.patch"
     assert "model.refinement=false" in rough_only["differs in"]
     sizes = [int(row["parameters"]) for row in rows]
-    assert len(set(sizes[:4])) == 1  # the missing parts have no parameters
-    assert sizes[4] < sizes[0] / 2
+    assert len(set(sizes[:5])) == 1  # the missing parts have no parameters
+    assert sizes[5] < sizes[0] / 2
     assert len({row["hole_psnr"] for row in rows}) == len(VARIANTS)
     for row in rows:
         assert row["error"] == ""
@@ -122,7 +140,7 @@ def test_ablation_starts_all_variants_from_the_same_weights(
         started.append({key: value.clone() for key, value in self.generator.state_dict().items()})
 
     monkeypatch.setattr(CSAInpainter, "on_fit_start", note)
-    given = ("+experiment=ablation", "trainer.max_epochs=0", "~hydra.callbacks.table")
+    given = (*ABLATION, "trainer.max_epochs=0", "~hydra.callbacks.table")
     assert run("train", "-m", *TINY, *given, f"hydra.sweep.dir={tmp_path}") == 0
     assert len(started) == len(VARIANTS)
     for weights in started[1:]:
