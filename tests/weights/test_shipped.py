@@ -7,7 +7,7 @@ import torch
 
 from csa_inpaint import CSAInpainter, load_model, load_pretrained
 from csa_inpaint.weights import shipped
-from csa_inpaint.weights.files import model_file
+from csa_inpaint.weights.files import find_checkpoint, model_file
 
 
 def test_pretrained_model_loads(starter: CSAInpainter) -> None:
@@ -17,6 +17,13 @@ def test_pretrained_model_loads(starter: CSAInpainter) -> None:
         assert not model.training
         for name, value in model.generator.state_dict().items():
             assert torch.equal(value, expected[name]), name
+
+
+def test_pretrained_weights_are_no_training_to_resume(
+    starter: CSAInpainter, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"holds weights only.*init_from=pretrained"):
+        find_checkpoint("pretrained", tmp_path)
 
 
 def test_pretrained_names_are_listed(

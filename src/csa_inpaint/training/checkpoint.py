@@ -68,9 +68,10 @@ class Restorable(pl.LightningModule):
             module = cls(**whole)
         # An argument that this class or the class of a part does not have.
         except (TypeError, InstantiationException) as error:
+            given = f" or {', '.join(settings)} cannot replace them" if settings else ""
             raise ValueError(
-                f"{checkpoint_path}: its settings do not fit this version of the library, or "
-                f"{', '.join(settings) or 'they'} cannot replace them: {error.__cause__ or error}"
+                f"{checkpoint_path}: its settings do not fit this version of the library{given}: "
+                f"{error.__cause__ or error}. Load it with the version that made it"
             ) from error
         module.on_load_checkpoint(checkpoint)
         unfit = list(match(checkpoint["state_dict"], module.state_dict()).differences())

@@ -151,10 +151,11 @@ def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
                 "leave checkpoint out to start a new training, or give the file's path"
             )
         path = max(found, key=lambda file: file.stat().st_mtime)
-    if "optimizer_states" not in read_checkpoint(path):
+    source = path if checkpoint == "last" else checkpoint
+    if "optimizer_states" not in read_checkpoint(source):
         raise ValueError(
-            f"{path} holds weights only, there is no training to resume: init_from={path} starts "
-            "one from them"
+            f"{source} holds weights only, there is no training to resume: init_from={source} "
+            "starts one from them"
         )
     return path
 
