@@ -232,7 +232,8 @@ def test_predict_finds_out_before_it_computes_that_it_cannot_write(
         raise AssertionError("the model was called")
 
     monkeypatch.setattr(model, "forward", never)
-    with pytest.raises(OSError, match="/proc"):  # no file can be made there, by nobody
+    # Nobody can make a file there.
+    with pytest.raises(OSError, match=r"written to /proc/self/filled.*choose another output"):
         predict(configure(output="/proc/self/filled"))
 
 

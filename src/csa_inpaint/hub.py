@@ -15,7 +15,7 @@ from csa_inpaint.training.sharing import Precision, write_folder
 from csa_inpaint.weights.files import SETTINGS_FILE, WEIGHTS_FILE
 
 
-class HubInpainter(Inpainter, PyTorchModelHubMixin):
+class HubInpainter(Inpainter, PyTorchModelHubMixin):  # type: ignore[misc]  # Any to mypy
     """An ``Inpainter`` that model hubs hold; ``load_from_checkpoint`` makes one of a training's.
 
     ``save_pretrained(FOLDER)`` writes the averaged generator, its settings and a card, as

@@ -98,10 +98,10 @@ class _Filler:
     """A trained model, and how it is used."""
 
     def __init__(self, cfg: DictConfig) -> None:
+        self.model = load_model(cfg.checkpoint, trust=cfg.trust)
         name = shipped_name(cfg.checkpoint)
         if name is not None:
             print(f"Model: {name}, which comes with csa_inpaint (checkpoint=PATH takes another)")
-        self.model = load_model(cfg.checkpoint, trust=cfg.trust)
         cuda = cfg.device == "auto" and torch.cuda.is_available()
         device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
         self.model.to(device)
@@ -165,9 +165,15 @@ def _remaining(jobs: Sequence[Job], existing: Existing) -> list[Job]:
 def _check_writable(folders: Iterable[Path]) -> None:
     """Make the folders, and a file in each; an error before hours of work."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"no result can be written to {folder} ({error.strerror}): choose another output, "
+                "or change the folder's access rights"
+            ) from error
 
 
 def _is_the_pictures(error: Exception) -> bool:
