@@ -87,6 +87,16 @@ def test_plan_uses_one_mask_for_all(root: Path) -> None:
     assert [job.mask for job in result.jobs] == [root / "masks/a.png"] * 2
 
 
+@pytest.mark.parametrize("masks", ["alpha", "drawn", "images/all.png"])
+def test_plan_takes_no_mask_for_a_picture(root: Path, masks: str) -> None:
+    make(root, "images/a_mask.png", "images/a_mask_2.png", "images/b_mask.png")
+    if masks == "images/all.png":
+        make(root, masks)
+    # There is no picture b beside b_mask.
+    outputs = [output for _, _, output in names(planned(root, masks=masks), root)]
+    assert outputs == ["out/a.png", "out/b_mask.png", "out/sub/b.png"]
+
+
 @pytest.mark.parametrize("masks", ["alpha", "drawn"])
 def test_plan_uses_a_mask_that_is_made_for_each(root: Path, masks: str) -> None:
     assert names(planned(root, masks=masks), root) == [

@@ -14,7 +14,7 @@ EVALUATION: dict[str, Any] = {
     "data": "photos in /home/somebody/photos",
     "split": "test split",
     "size": [128, 192],
-    "masks": "center",
+    "masks": "FolderMask(root=/home/somebody/masks)",
     "directory": "/home/somebody",
     "gaps": {"lpips_alex": "no weights"},
     "scores": {
@@ -43,13 +43,20 @@ def test_card_shows_the_scores_without_folders(
     trained_module: CSAInpainter, evaluation: Path
 ) -> None:
     card = model_card(trained_module, "float32", str(evaluation))
-    assert "photos, test split, 128x192 pixels, masks: center." in card
+    assert "photos in photos, test split, 128x192 pixels, masks: FolderMask(root=masks)." in card
     assert "Holes all, 7 samples:" in card
     assert "| method | PSNR |\n" in card
     assert "| telea | 22.00 |" in card
-    assert "Holes (0.1, 0.2], 3 samples:" in card
     assert "somebody" not in card
     assert "LPIPS" not in card  # a gap
+
+
+def test_card_shows_an_only_bin_once(trained_module: CSAInpainter, evaluation: Path) -> None:
+    scores = {**EVALUATION["scores"], "(0.2, 0.3]": {"images": 4, "composite": SCORES}}
+    for groups, tables in ((scores, 3), (EVALUATION["scores"], 1)):
+        content = json.dumps({**EVALUATION, "scores": groups})
+        (evaluation / "scores.json").write_text(content)
+        assert model_card(trained_module, "float32", str(evaluation)).count("| method") == tables
 
 
 def test_card_takes_in_a_text(trained_module: CSAInpainter, tmp_path: Path) -> None:

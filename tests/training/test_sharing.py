@@ -91,6 +91,15 @@ def test_folder_has_the_files_of_a_model_hub(trained_module: CSAInpainter, tmp_p
     assert load_model(tmp_path / "folder/model.safetensors").trained_size == 96
 
 
+@forms
+def test_shared_files_can_be_read_as_others_can(
+    write: Write, name: str, trained_module: CSAInpainter, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").touch()
+    expected = (tmp_path / "plain").stat().st_mode
+    assert {file.stat().st_mode for file in write(trained_module, tmp_path / name)} == {expected}
+
+
 def test_shared_settings_name_no_folder_of_the_training(make_module: Make, tmp_path: Path) -> None:
     module = make_module(vgg={"weights": "/home/somebody/vgg16.pth"})
     write_safetensors(module, tmp_path / "folder")

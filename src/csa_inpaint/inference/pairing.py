@@ -72,11 +72,11 @@ def plan(images: Path, masks: Path | Made | None, output: Path, suffix: str) -> 
     else:
         pictures = _by_name(_inputs(images, output), images)
         beside, recursive = images, True
-    if masks == "alpha" or masks == "drawn":
+    if masks is not None and (not isinstance(masks, Path) or masks.is_file()):
+        if recursive:
+            pictures = _without_masks(pictures, masks)
         pairs: list[tuple[Path, Path, Path | Made]] = [(name, name, masks) for name in pictures]
         unused: list[Path] = []
-    elif masks is not None and masks.is_file():
-        pairs, unused = [(name, name, masks) for name in pictures], []
     else:
         own = masks is not None and not masks.samefile(beside)
         folder = masks if masks is not None else beside
@@ -155,6 +155,16 @@ def _owner(mask: Path, pictures: Mapping[Path, Path], own: bool) -> Path | None:
     marked = _marked(mask)
     owner = mask.with_name(marked[1]) if marked else None
     return owner if owner in pictures else None
+
+
+def _without_masks(pictures: Files, mask: Path | Made) -> Files:
+    """The pictures of a folder, without the mask for all of them and the masks beside them."""
+    return {
+        name: path
+        for name, path in pictures.items()
+        if _owner(name, pictures, own=False) is None
+        and not (isinstance(mask, Path) and path.samefile(mask))
+    }
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

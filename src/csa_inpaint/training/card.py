@@ -1,14 +1,16 @@
 """The model card: what a model is, how it is used and how it scores."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from csa_inpaint.evaluation.tables import heading, number, rows_as_markdown
+from csa_inpaint.evaluation.tables import ALL, heading, number, rows_as_markdown
 from csa_inpaint.training.module import Inpainter
 
 SCORES_FILE = "scores.json"  # in an evaluation's folder
+FOLDERS = re.compile(r"/[^\s,)'\"]*/")  # of a path, which is cut down to its last part
 # Read by model hubs.
 FRONT_MATTER = """---
 library_name: csa_inpaint
@@ -74,12 +76,16 @@ def _scores(path: Path) -> str:
     content = json.loads(_read(path))
     try:
         groups: Mapping[str, Any] = content["scores"]
-        data = Path(content["data"]).name if "/" in content["data"] else content["data"]
         height, width = content["size"]
-        title = f"{data}, {content['split']}, {height}x{width} pixels, masks: {content['masks']}"
+        title = (
+            f"{content['data']}, {content['split']}, {height}x{width} pixels, "
+            f"masks: {content['masks']}"
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no scores of csa_inpaint.evaluate: {error!r}") from error
-    lines = ["## Scores", "", f"{title}.", ""]
+    lines = ["## Scores", "", f"{FOLDERS.sub('', title)}.", ""]
+    if len(groups) == 2:  # the only bin is all that there is
+        groups = {ALL: groups[ALL]}
     for holes, group in groups.items():
         methods = {name: scores for name, scores in group.items() if name != "images"}
         columns = [score for score in next(iter(methods.values())) if score not in content["gaps"]]

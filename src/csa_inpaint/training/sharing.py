@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from csa_inpaint.cli.provenance import versions
@@ -72,7 +72,8 @@ def write_safetensors(
     card = model_card(model, precision, evaluation, about)
     if single:
         weights, settings = _weights(model, precision), _about(model)
-        save_file(weights, path, {"format": "pt", METADATA: json.dumps(settings)})
+        # `save_file` would make a file that nobody else may read.
+        path.write_bytes(save(weights, {"format": "pt", METADATA: json.dumps(settings)}))
         return [path, *_write_card(card, path.with_suffix(".md"))]
     path.mkdir(parents=True, exist_ok=True)
     return [*write_folder(model, path, precision), *_write_card(card, path / CARD_FILE)]
@@ -84,7 +85,7 @@ def write_folder(model: Inpainter, folder: Path, precision: Precision) -> list[P
     Args, Returns, Raises: see ``write_slim``.
     """
     weights, settings = _weights(model, precision), _about(model)
-    save_file(weights, folder / WEIGHTS_FILE, {"format": "pt"})
+    (folder / WEIGHTS_FILE).write_bytes(save(weights, {"format": "pt"}))
     (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
     return [folder / WEIGHTS_FILE, folder / SETTINGS_FILE]
 
