@@ -9,12 +9,15 @@ from omegaconf import DictConfig
 
 from csa_inpaint import CSAInpainter, load_model
 from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.evaluate import evaluate
+from csa_inpaint.evaluation.tables import Scores
 from csa_inpaint.export import export
+from csa_inpaint.training.sharing import write_safetensors
 
 
-def configured(*overrides: str) -> DictConfig:
+def configured(*overrides: str, command: str = "export") -> DictConfig:
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        return compose("export", list(overrides))
+        return compose(command, list(overrides))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,26 @@ def test_export_overwrites_nothing_unasked(starter: CSAInpainter, tmp_path: Path
     (tmp_path / "folder/notes.txt").touch()
     with pytest.raises(FileExistsError, match=r"folder is there"):
         export(configured("checkpoint=pretrained", f"output={tmp_path / 'folder'}"))
+
+
+def test_evaluate_takes_an_export(starter: CSAInpainter, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_safetensors(starter, folder)
+
+    def scores(checkpoint: object, results: str) -> Scores:
+        data = ["+data=photos", "+mask=center", "data.size=64", "limit_images=1", "num_workers=0"]
+        overrides = [f"checkpoint={checkpoint}", *data, "trainer.accelerator=cpu"]
+        cfg = configured(*overrides, command="evaluate")
+        (tmp_path / results).mkdir(exist_ok=True)
+        return evaluate(cfg, tmp_path / results)
+
+    assert scores(folder, "of_folder") == scores("pretrained", "of_shipped")
+    settings = folder / "config.json"
+    content = settings.read_text()
+    settings.write_text(content.replace('"trained_size": 64', '"trained_size": 96'))
+    assert settings.read_text() != content
+    with pytest.raises(ValueError, match="of_folder"):  # its scores are of another model
+        scores(folder, "of_folder")
 
 
 def test_every_format_says_how_it_is_written() -> None:

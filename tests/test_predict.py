@@ -287,6 +287,8 @@ def test_predict_tells_of_masks_that_may_be_inverted(
     assert "more than half of 1 picture" in said
     assert "images/b.png" in said
     assert "polarity=black" in said
+    predict(configure(existing="overwrite", polarity="black"))
+    assert "polarity=white" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("strategy", ["crop", "resize", "full"])

@@ -66,9 +66,10 @@ def predict(cfg: DictConfig) -> list[Job]:
         )
         sys.exit(INTERRUPTED)
     if jobs and filler.large_holes:
+        other = "black" if cfg.polarity == "white" else "white"
         print(
             f"The hole covers more than half of {_pictures(len(filler.large_holes))}: "
-            f"{some(filler.large_holes)}. If white marks what is known, polarity=black "
+            f"{some(filler.large_holes)}. If the masks are inverted, polarity={other} "
             "existing=overwrite fills the rest instead"
         )
     if failures:

@@ -106,7 +106,7 @@ def settings_file(weights: Path) -> Path:
 
 def _settings(path: Path) -> dict[str, Any]:
     """A model's settings from the metadata of its file, or else from the file beside it."""
-    with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, "pt") as file:
         text = (file.metadata() or {}).get(METADATA)
     beside = settings_file(path)
     where = f"the metadata of {path}" if text is not None else str(beside)
