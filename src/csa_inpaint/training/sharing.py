@@ -37,9 +37,10 @@ def write_slim(model: Inpainter, path: Path, precision: Precision = "float32") -
             f"output={path}: a slim checkpoint is one file, such as slim.ckpt; format=safetensors "
             f"writes {SUFFIX} and folders"
         )
-    settings = _about(model)
-    content = {"state_dict": _weights(model, precision), "hyper_parameters": settings["settings"]}
-    torch.save({**settings, **content}, path)
+    about = _about(model)
+    settings = about.pop("settings")
+    weights = _weights(model, precision)
+    torch.save({"state_dict": weights, "hyper_parameters": settings, **about}, path)
     return [path]
 
 

@@ -110,15 +110,13 @@ def _settings(path: Path) -> dict[str, Any]:
         text = (file.metadata() or {}).get(METADATA)
     beside = settings_file(path)
     where = f"the metadata of {path}" if text is not None else str(beside)
-    if text is None:
-        if not beside.is_file():
-            raise ValueError(
-                f"{path} holds weights, but not the settings of their model, neither in its "
-                f"metadata nor in {beside}: python -m csa_inpaint.export writes both"
-            )
-        text = beside.read_text()
+    if text is None and not beside.is_file():
+        raise ValueError(
+            f"{path} holds weights, but not the settings of their model, neither in its metadata "
+            f"nor in {beside}: python -m csa_inpaint.export writes both"
+        )
     try:
-        content = json.loads(text)
+        content = json.loads(beside.read_bytes() if text is None else text)
     except ValueError as error:
         raise ValueError(f"{where} is no JSON: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
