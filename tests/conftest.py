@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from two_processes import in_process
 
 from csa_inpaint import CSAInpainter
+from csa_inpaint.training.sharing import write_safetensors
 from csa_inpaint.types import Batch
-from csa_inpaint.weights import released
+from csa_inpaint.weights import released, shipped
 
 SIZE = 64
 
@@ -93,6 +94,29 @@ def make_module() -> Callable[..., CSAInpainter]:
         return cls(**tiny(**settings))
 
     return make
+
+
+@pytest.fixture
+def trained_module(make_module: Callable[..., CSAInpainter]) -> CSAInpainter:
+    """A tiny model in evaluation mode whose average differs from its latest weights."""
+    module = make_module(seed=5)
+    assert module.ema is not None
+    for value in module.ema.module.parameters():
+        value.mul_(1.01)
+    module.trained_size = SIZE
+    return module.eval()
+
+
+@pytest.fixture
+def starter(
+    trained_module: CSAInpainter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> CSAInpainter:
+    """The tiny model, as the only one that comes with the library."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    write_safetensors(trained_module, folder / "starter.safetensors")
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    return trained_module
 
 
 @pytest.fixture

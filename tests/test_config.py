@@ -22,7 +22,8 @@ SMALL = ("model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.glob("*/**/[!_]*.yaml")
-    if path.parent.name not in ("experiment", "protocol")  # the latter is of make_benchmark
+    # The latter two are of make_benchmark and export.
+    if path.parent.name not in ("experiment", "protocol", "format")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
@@ -36,6 +37,8 @@ def run_folder(tmp_path: Path) -> Iterator[Path]:
 
 def small(choice: str) -> tuple[str, ...]:
     """Overrides that make any model quick to build."""
+    if choice in ("model=from_weights", "finetune"):
+        return ("init_from=pretrained", "model.vgg.width=4", *SMALL)
     width = "model.generator.width=4" if "gated_conv" in choice else "model.width=4"
     return (width, *SMALL)
 
@@ -83,7 +86,7 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
         if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model")
     ],
 )
-def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
+def test_choice_makes_its_parts(run_folder: Path, starter: Inpainter, choice: str) -> None:
     override = f"+{choice}" if choice.startswith("ablation=") else choice
     made = parts(composed(run_folder, override, *small(choice)))
     assert isinstance(made["trainer"], pl.Trainer)
@@ -91,7 +94,9 @@ def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", [*SETTINGS, "[places2,ablation]"])
-def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment: str) -> None:
+def test_experiment_makes_its_parts(
+    run_folder: Path, tmp_path: Path, starter: Inpainter, experiment: str
+) -> None:
     for name in ("data_large/a/arch/1.jpg", "data_large/b/beach/2.jpg", "val_large/3.jpg"):
         path = tmp_path / "places2" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,10 +107,11 @@ def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment
     assert isinstance(made["data"], InpaintingDataModule)
     size = 128 if own_photos else 256
     assert next(iter(made["data"].train_dataloader())).image.shape == (1, 3, size, size)
-    gated, starter = "gated_conv" in experiment, "starter" in experiment
-    assert made["model"].multiple == (8 if gated else 2**6 if starter else 2**8)
-    names = {"sn_patch"} if gated else {"patch", "feature"}
-    if starter:
+    multiples = {"gated": 8, "starter": 2**6, "finetune": 2**4}
+    found = [value for part, value in multiples.items() if part in experiment]
+    assert made["model"].multiple == (found[0] if found else 2**8)
+    names = {"sn_patch"} if "gated_conv" in experiment else {"patch", "feature"}
+    if found and names == {"patch", "feature"}:
         names = {"patch"} if experiment == "starter_texture" else set()
     assert {adversary.name for adversary in made["adversaries"]} == names
 

@@ -37,7 +37,7 @@ def python(*arguments: str, **environment: str) -> str:
 
 def below(folder: str) -> set[str]:
     """The committed kinds of files below a folder, relative to it."""
-    suffixes = {".py", ".yaml", ".jpg", ".csv", ".md", ".typed"}
+    suffixes = {".py", ".yaml", ".jpg", ".csv", ".md", ".typed", ".safetensors"}
     root = ROOT / folder
     return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.suffix in suffixes}
 

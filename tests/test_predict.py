@@ -15,6 +15,8 @@ from PIL import Image
 import csa_inpaint.predict
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.predict import predict
+from csa_inpaint.training.loading import load_model
+from csa_inpaint.training.sharing import write_safetensors
 
 Configure = Callable[..., DictConfig]
 
@@ -169,6 +171,19 @@ def test_predict_lists_what_could_not_be_filled(root: Path, configure: Configure
     assert written(root) == {"a.png", "c.png"}
 
 
+def test_predict_decodes_what_max_pixels_allows(root: Path, configure: Configure) -> None:
+    with pytest.raises(ValueError, match=r"2 pictures written(.|\n)*b\.png.*set max_pixels=2304"):
+        predict(configure(max_pixels=2303))
+    assert len(predict(configure(max_pixels=2304))) == 1
+    for image in (root / "images").iterdir():
+        if image.name != "b.png":
+            image.unlink()
+    Image.new("RGB", (1, 1)).save(root / "images/b.png")
+    Image.new("L", (2304, 1)).save(root / "masks/b.png")
+    with pytest.raises(ValueError, match=r"masks/b\.png has 2304x1 pixels.*set max_pixels=2304"):
+        predict(configure(max_pixels=2303, existing="overwrite"))
+
+
 def test_predict_of_one_picture_says_what_is_wrong(root: Path, configure: Configure) -> None:
     (root / "images/b.png").write_bytes(b"")
     with pytest.raises(ValueError, match="is empty") as raised:
@@ -217,8 +232,85 @@ def test_predict_finds_out_before_it_computes_that_it_cannot_write(
         raise AssertionError("the model was called")
 
     monkeypatch.setattr(model, "forward", never)
-    with pytest.raises(OSError, match="/proc"):  # no file can be made there, by nobody
+    # Nobody can make a file there.
+    with pytest.raises(OSError, match=r"written to /proc/self/filled.*choose another output"):
         predict(configure(output="/proc/self/filled"))
+
+
+def test_predict_uses_the_shipped_weights_by_default(
+    root: Path, starter: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = OmegaConf.load(config_directory() / "predict.yaml")
+    folders = {key: f"{root}/{key}" for key in ("images", "masks", "output")}
+    cfg.merge_with({**folders, "device": "cpu"})
+    assert isinstance(cfg, DictConfig)
+    predict(cfg)
+    assert written(root) == {"a.png", "b.png", "c.png"}
+    assert "Model: starter, which comes with csa_inpaint" in capsys.readouterr().out
+
+
+def test_predict_takes_an_exported_folder(root: Path, starter: Any, tmp_path: Path) -> None:
+    cfg = OmegaConf.load(config_directory() / "predict.yaml")
+    write_safetensors(starter, tmp_path / "model")
+    folders = {key: f"{root}/{key}" for key in ("images", "masks", "output")}
+    cfg.merge_with({**folders, "device": "cpu", "checkpoint": str(tmp_path / "model")})
+    assert isinstance(cfg, DictConfig)
+    assert len(predict(cfg)) == 3
+
+
+def test_predict_draws_the_masks_of_its_configuration(root: Path, configure: Configure) -> None:
+    mask = OmegaConf.load(config_directory() / "mask/freeform.yaml")
+    for output, seed in (("first", 0), ("again", 0), ("other", 1)):
+        predict(configure(masks=None, mask=mask, output=f"{root}/{output}", seed=seed))
+
+    def pixels(output: str, name: str) -> Any:
+        return np.asarray(Image.open(root / output / name))
+
+    for name in ("a.png", "b.png", "c.png"):
+        assert 0 < (pixels("first", name) == 128).all(-1).sum() < pixels("first", name)[..., 0].size
+        assert np.array_equal(pixels("first", name), pixels("again", name))
+        assert not np.array_equal(pixels("first", name), pixels("other", name))
+    assert not np.array_equal(pixels("first", "a.png"), pixels("first", "c.png"))
+    with pytest.raises(ValueError, match=r"masks=.*names masks and \+mask draws some"):
+        predict(configure(mask=mask))
+
+
+def test_predict_tells_of_masks_that_may_be_inverted(
+    root: Path, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict(configure())
+    assert "polarity" not in capsys.readouterr().out
+    inverted = Image.fromarray(255 - np.asarray(draw_mask(48)))
+    inverted.save(root / "masks/b.png")
+    predict(configure(existing="overwrite"))
+    said = capsys.readouterr().out
+    assert "more than half of 1 picture" in said
+    assert "images/b.png" in said
+    assert "polarity=black" in said
+    predict(configure(existing="overwrite", polarity="black"))
+    assert "polarity=white" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strategy", ["crop", "resize", "full"])
+def test_predict_fills_all_but_one_pixel(root: Path, configure: Configure, strategy: str) -> None:
+    mask = np.full((48, 48), 255, np.uint8)
+    mask[30, 7] = 0
+    Image.fromarray(mask).save(root / "masks/b.png")
+    image = np.full((48, 48, 3), 128, np.uint8)
+    image[30, 7] = (1, 2, 3)
+    Image.fromarray(image).save(root / "images/b.png")
+    predict(configure(images=f"{root}/images/b.png", size_strategy=strategy))
+    filled = np.asarray(Image.open(root / "output/b.png"))
+    assert filled[30, 7].tolist() == [1, 2, 3]
+    assert (filled != 128).any(-1).sum() > 1
+
+
+def test_predict_names_the_file_where_there_is_no_checkpoint(
+    root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csa_inpaint.predict, "load_model", load_model)
+    with pytest.raises(FileNotFoundError, match=r"there is no file absent\.ckpt"):
+        predict(configure(checkpoint="absent.ckpt"))
 
 
 def test_predict_uses_the_alpha_as_the_mask(root: Path, configure: Configure) -> None:

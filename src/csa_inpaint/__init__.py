@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from csa_inpaint.losses.terms import LossTerm
     from csa_inpaint.methods.csa import Generator, load_released
     from csa_inpaint.methods.generator import InpaintingGenerator
-    from csa_inpaint.training.loading import load_model
+    from csa_inpaint.training.loading import load_model, load_pretrained
     from csa_inpaint.training.module import Inpainter
     from csa_inpaint.training.paper import CSAInpainter
     from csa_inpaint.types import Batch, Inpainting
@@ -32,6 +32,7 @@ _HOMES = {
     "LossTerm": "losses.terms",
     "inpaint": "inference",
     "load_model": "training.loading",
+    "load_pretrained": "training.loading",
     "load_released": "methods.csa",
 }
 
@@ -47,6 +48,7 @@ __all__ = [
     "LossTerm",
     "inpaint",
     "load_model",
+    "load_pretrained",
     "load_released",
 ]
 

@@ -29,7 +29,7 @@ from csa_inpaint.evaluation.samples import Source, SplitSource, spread
 from csa_inpaint.evaluation.sheets import MASK, write_sheets
 from csa_inpaint.evaluation.tables import Report, Scores, groups, terminal_table, write
 from csa_inpaint.training.loading import load_model
-from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.files import SUFFIX, model_file, read_checkpoint, settings_file
 from csa_inpaint.weights.targets import trusted_config
 
 # Settings of a data module that change no sample.
@@ -262,10 +262,18 @@ def _identity(cfg: DictConfig, subject: Subject) -> dict[str, Any]:
     keys = ("baselines", "onnx", "results", "weights", "limit_images", "save_images")
     return {
         "samples": subject.identity,
-        "checkpoint": None if cfg.checkpoint is None else file_hash(Path(cfg.checkpoint)),
+        "checkpoint": None if cfg.checkpoint is None else _model_hash(cfg.checkpoint),
         **{key: plain[key] for key in keys},
         "precision": str(cfg.trainer.precision),
     }
+
+
+def _model_hash(checkpoint: str) -> str:
+    """The content of a model's file, and of the settings beside it where they are there."""
+    weights = model_file(checkpoint)
+    beside = settings_file(weights)
+    own = weights.suffix == SUFFIX and beside.is_file()
+    return " ".join(file_hash(path) for path in ([weights, beside] if own else [weights]))
 
 
 @command("evaluate")

@@ -1,24 +1,29 @@
-"""Fill holes: ``python -m csa_inpaint.predict checkpoint=… images=… masks=… output=…``."""
+"""Fill holes: ``python -m csa_inpaint.predict images=… masks=… output=…``; see ``--help``."""
 
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
 from csa_inpaint.cli.entry import command
-from csa_inpaint.data.masks import Polarity, load_mask
+from csa_inpaint.data.masks import Mask, MaskGenerator, Polarity, Shown, load_mask
+from csa_inpaint.data.transforms import View
 from csa_inpaint.inference import inpaint
 from csa_inpaint.inference.files import Photo, read_photo, write_photo
 from csa_inpaint.inference.network import is_out_of_memory
-from csa_inpaint.inference.pairing import Existing, Job, plan, some
+from csa_inpaint.inference.pairing import Existing, Job, Made, plan, some
 from csa_inpaint.training.loading import load_model
+from csa_inpaint.weights.shipped import shipped_name
 
+MADE: dict[Made, str] = {"alpha": "its alpha", "drawn": "a drawn mask"}  # in messages
 INTERRUPTED = 130  # exit status that a shell gives a command stopped by Ctrl-C
 
 
@@ -31,11 +36,9 @@ def predict(cfg: DictConfig) -> list[Job]:
     Raises:
         FileExistsError: a result is there and ``existing`` is ``"error"``.
         ValueError: some pictures have no mask or could not be filled; the others are written all
-            the same.
+            the same. Also for masks that are both given and drawn.
     """
-    checkpoint = Path(cfg.checkpoint)
-    masks = cfg.masks if cfg.masks in (None, "alpha") else Path(cfg.masks)
-    planned = plan(Path(cfg.images), masks, Path(cfg.output), f".{cfg.format}")
+    planned = plan(Path(cfg.images), _masks(cfg), Path(cfg.output), f".{cfg.format}")
     if planned.unused:
         verb = "mask has" if len(planned.unused) == 1 else "masks have"
         print(f"{len(planned.unused)} {verb} no picture: {some(planned.unused)}")
@@ -46,7 +49,7 @@ def predict(cfg: DictConfig) -> list[Job]:
     done: list[Job] = []
     try:
         if jobs:
-            filler = _Filler(checkpoint, cfg)
+            filler = _Filler(cfg)
             for job in track(jobs, description="Filling"):
                 try:
                     filler.fill(job)
@@ -54,13 +57,21 @@ def predict(cfg: DictConfig) -> list[Job]:
                 except (OSError, ValueError, MemoryError, RuntimeError) as error:
                     if alone or not _is_the_pictures(error):
                         raise
-                    failures.append(f"{job.image} with {job.mask or 'its alpha'}: {_reason(error)}")
+                    mask = job.mask if isinstance(job.mask, Path) else MADE[job.mask]
+                    failures.append(f"{job.image} with {mask}: {_reason(error)}")
     except KeyboardInterrupt:
         print(
             f"\nStopped: {_pictures(len(done))} written to {cfg.output}. The same command goes on.",
             file=sys.stderr,
         )
         sys.exit(INTERRUPTED)
+    if jobs and filler.large_holes:
+        other = "black" if cfg.polarity == "white" else "white"
+        print(
+            f"The hole covers more than half of {_pictures(len(filler.large_holes))}: "
+            f"{some(filler.large_holes)}. If the masks are inverted, polarity={other} "
+            "existing=overwrite fills the rest instead"
+        )
     if failures:
         lines = "".join(f"\n  {line}" for line in failures)
         raise ValueError(
@@ -71,15 +82,37 @@ def predict(cfg: DictConfig) -> list[Job]:
     return done
 
 
-class _Filler:
-    """A checkpoint's model, and how it is used."""
+def _masks(cfg: DictConfig) -> Path | Made | None:
+    """Where the masks come from."""
+    if cfg.get("mask") is not None:
+        if cfg.masks is not None:
+            raise ValueError(
+                f"masks={cfg.masks} names masks and +mask draws some: leave one of both out"
+            )
+        return "drawn"
+    if cfg.masks == "alpha":
+        return "alpha"
+    return None if cfg.masks is None else Path(cfg.masks)
 
-    def __init__(self, checkpoint: Path, cfg: DictConfig) -> None:
-        self.model = load_model(checkpoint, trust=cfg.trust)
+
+class _Filler:
+    """A trained model, and how it is used."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self.model = load_model(cfg.checkpoint, trust=cfg.trust)
+        name = shipped_name(cfg.checkpoint)
+        if name is not None:
+            print(f"Model: {name}, which comes with csa_inpaint (checkpoint=PATH takes another)")
         cuda = cfg.device == "auto" and torch.cuda.is_available()
         device = "cuda" if cuda else "cpu" if cfg.device == "auto" else cfg.device
         self.model.to(device)
         self.polarity: Polarity = cfg.polarity
+        self.max_pixels: int = cfg.max_pixels
+        self.seed: int = cfg.seed
+        self.drawer: MaskGenerator | None = None
+        if cfg.get("mask") is not None:
+            self.drawer = instantiate(cfg.mask, _convert_="all")
+        self.large_holes: list[Path] = []
         self.settings = {
             "size": cfg.size,
             "size_strategy": cfg.size_strategy,
@@ -89,18 +122,28 @@ class _Filler:
 
     def fill(self, job: Job) -> None:
         """Fill one picture and write it."""
-        photo = read_photo(job.image)
-        if job.mask is None:
+        photo = read_photo(job.image, self.max_pixels)
+        if isinstance(job.mask, Path):
+            hole = load_mask(job.mask, self.polarity, photo.size, self.max_pixels)
+            if hole.mean() > 0.5:
+                self.large_holes.append(job.image)
+        elif self.drawer is not None:
+            hole = self._draw(self.drawer, job.image, photo.size)
+        else:
             hole = photo.alpha_hole(str(job.image))
             photo = photo.opaque()
-        else:
-            hole = load_mask(job.mask, self.polarity, size=photo.size)
         if photo.deep is None:
             photo = Photo(inpaint(self.model, photo.image, hole, **self.settings), None)
         else:
             colours = np.ascontiguousarray(photo.deep[..., :3])
             photo.deep[..., :3] = inpaint(self.model, colours, hole, **self.settings)
         write_photo(photo, job.output)
+
+    def _draw(self, drawer: MaskGenerator, image: Path, size: tuple[int, int]) -> Mask:
+        """The mask of a picture, which the seed and the picture's name decide."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(image.name.encode())])
+        view = View((0, 0, size[1], size[0]), flip=False)
+        return drawer.for_image(Shown(image.name, size, view, size), rng)
 
 
 def _remaining(jobs: Sequence[Job], existing: Existing) -> list[Job]:
@@ -123,9 +166,15 @@ def _remaining(jobs: Sequence[Job], existing: Existing) -> list[Job]:
 def _check_writable(folders: Iterable[Path]) -> None:
     """Make the folders, and a file in each; an error before hours of work."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"no result can be written to {folder} ({error.strerror}): choose another output, "
+                "or change the folder's access rights"
+            ) from error
 
 
 def _is_the_pictures(error: Exception) -> bool:

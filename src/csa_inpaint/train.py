@@ -46,7 +46,10 @@ def train(cfg: DictConfig) -> pl.Trainer:
             *([InitFrom(init_from)] if init_from is not None else []),
             RunConfig(config),
             DumpBadBatch(run_folder, config),
-            SaveOnInterrupt(run_folder / "checkpoints" / "last.ckpt", _resume_command(run_folder)),
+            SaveOnInterrupt(
+                run_folder / "checkpoints" / "last.ckpt",
+                _resume_command(run_folder, started_from_weights=init_from is not None),
+            ),
         ],
         logger=instances(cfg.logger),
         _convert_="all",
@@ -100,7 +103,7 @@ def _config_folder() -> Path:
     return Path(folder)
 
 
-def _resume_command(run_folder: Path) -> str:
+def _resume_command(run_folder: Path, started_from_weights: bool) -> str:
     hydra = HydraConfig.get()
     arguments = [o for o in hydra.overrides.task if not o.startswith(("checkpoint=", "init_from="))]
     folder = str(_config_folder())
@@ -108,7 +111,9 @@ def _resume_command(run_folder: Path) -> str:
         name = str(hydra.job.config_name)
         arguments = ["--config-path", folder, "--config-name", name, *arguments]
     checkpoint = override("checkpoint", run_folder / "checkpoints" / "last.ckpt")
-    return shlex.join(["python", "-m", "csa_inpaint.train", *arguments, checkpoint])
+    # An experiment or a repeated run's configuration may name weights too.
+    instead = ["init_from=null"] if started_from_weights else []
+    return shlex.join(["python", "-m", "csa_inpaint.train", *arguments, *instead, checkpoint])
 
 
 def _summary(trainer: pl.Trainer, run_folder: Path) -> str:

@@ -133,7 +133,7 @@ def test_truncated_file_is_named(tmp_path: Path, suffix: str, share: float) -> N
 
 def test_decompression_bomb_is_refused_with_the_key_that_allows_it(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    message = r"a\.png has 40x30 pixels, more than data\.max_pixels=1199: .*data\.max_pixels=1200"
+    message = r"a\.png has 40x30 pixels, more than max_pixels=1199: .*set max_pixels=1200"
     with pytest.raises(UnreadableImageError, match=message):
         load_image(tmp_path / "a.png", max_pixels=1199)
     assert load_image(tmp_path / "a.png", max_pixels=1200).size == (40, 30)

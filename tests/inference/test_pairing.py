@@ -1,11 +1,10 @@
 """Pairing pictures with masks, before anything is computed."""
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
-from csa_inpaint.inference.pairing import Job, Plan, plan
+from csa_inpaint.inference.pairing import Job, Made, Plan, plan
 
 
 def make(root: Path, *names: str) -> Path:
@@ -23,7 +22,7 @@ def root(tmp_path: Path) -> Path:
 def names(planned: Plan, root: Path) -> list[tuple[str, str, str]]:
     """Paths of jobs, relative to the root."""
     return [
-        tuple(path.relative_to(root).as_posix() if path else "alpha" for path in job)
+        tuple(p if isinstance(p, str) else p.relative_to(root).as_posix() for p in job)
         for job in planned.jobs
     ]
 
@@ -35,8 +34,8 @@ def planned(
     output: str = "out",
     suffix: str = ".png",
 ) -> Plan:
-    given: Path | Literal["alpha"] | None
-    given = masks if masks in (None, "alpha") else root / masks
+    given: Path | Made | None
+    given = masks if masks in (None, "alpha", "drawn") else root / masks
     return plan(root / images, given, root / output, suffix)
 
 
@@ -88,10 +87,21 @@ def test_plan_uses_one_mask_for_all(root: Path) -> None:
     assert [job.mask for job in result.jobs] == [root / "masks/a.png"] * 2
 
 
-def test_plan_uses_the_alpha_of_each(root: Path) -> None:
-    assert names(planned(root, masks="alpha"), root) == [
-        ("images/a.jpg", "alpha", "out/a.png"),
-        ("images/sub/b.png", "alpha", "out/sub/b.png"),
+@pytest.mark.parametrize("masks", ["alpha", "drawn", "images/all.png"])
+def test_plan_takes_no_mask_for_a_picture(root: Path, masks: str) -> None:
+    make(root, "images/a_mask.png", "images/a_mask_2.png", "images/b_mask.png")
+    if masks == "images/all.png":
+        make(root, masks)
+    # There is no picture b beside b_mask.
+    outputs = [output for _, _, output in names(planned(root, masks=masks), root)]
+    assert outputs == ["out/a.png", "out/b_mask.png", "out/sub/b.png"]
+
+
+@pytest.mark.parametrize("masks", ["alpha", "drawn"])
+def test_plan_uses_a_mask_that_is_made_for_each(root: Path, masks: str) -> None:
+    assert names(planned(root, masks=masks), root) == [
+        ("images/a.jpg", masks, "out/a.png"),
+        ("images/sub/b.png", masks, "out/sub/b.png"),
     ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from csa_inpaint.weights.files import find_checkpoint, match, read_checkpoint
 
@@ -68,6 +69,41 @@ def test_checkpoint_of_weights_alone_is_not_resumed(tmp_path: Path) -> None:
     torch.save({"state_dict": GOOD["state_dict"]}, path)
     with pytest.raises(ValueError, match=r"holds weights only.*init_from=.*weights\.ckpt"):
         find_checkpoint(str(path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("{", r"is no JSON"),
+        ("\ud800", r"is no JSON"),
+        ("[1]", r"lacks the settings of a model"),
+        ('{"settings": 3}', r"lacks the settings of a model"),
+        ('{"settings": {}, "trained_size": "large"}', r"has trained_size 'large': expected pixels"),
+        ('{"settings": {}, "trained_size": 0}', r"has trained_size 0: expected pixels, 1 or more"),
+        ('{"settings": {}, "trained_size": true}', r"has trained_size True"),
+    ],
+)
+def test_settings_that_are_damaged_are_refused(settings: str, message: str, tmp_path: Path) -> None:
+    save_file({"generator.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    content = settings.encode(errors="surrogatepass")
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"config\.json {message}"):
+        read_checkpoint(tmp_path)
+
+
+def test_model_without_settings_or_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors.*best\.ckpt"):
+        read_checkpoint(tmp_path)
+    save_file({"generator.weight": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"not the settings of their model.*csa_inpaint\.export"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text('{"settings": {"a": 1}}')
+    read = read_checkpoint(tmp_path)
+    assert read["hyper_parameters"] == {"a": 1}
+    assert list(read["state_dict"]) == ["generator.weight"]
+    save_file({"other": torch.zeros(3)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is no checkpoint of csa_inpaint"):
+        read_checkpoint(tmp_path)
 
 
 def test_match_sorts_keys_by_how_they_fit() -> None:

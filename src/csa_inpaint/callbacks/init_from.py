@@ -22,7 +22,7 @@ class InitFrom(pl.Callback):
     Trainer's callbacks, because the adversaries register their discriminators first.
 
     Args:
-        path: a checkpoint that ``csa_inpaint.train`` or ``import_released`` wrote.
+        path: a checkpoint, an export of one or ``"pretrained"``, see ``read_checkpoint``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -53,7 +53,8 @@ class InitFrom(pl.Callback):
         if misshapen or not same_size or not fitting:
             raise ValueError(
                 f"init_from={self.path}: its generator's weights do not fit this one: "
-                f"{'; '.join(settings) or 'its layers are others'}"
+                f"{'; '.join(settings) or 'its layers are others'}. model=from_weights in place of "
+                "model=… builds the generator of the weights"
             )
         pl_module.load_state_dict({key: state[key] for key in found.fitting}, strict=False)
         pl_module.restart_average()

@@ -157,9 +157,10 @@ def open_image(
     if image.width * image.height > max_pixels:
         image.close()
         raise UnreadableImageError(
-            f"{path} has {image.width}x{image.height} pixels, more than data.max_pixels="
-            f"{max_pixels}: it may be a decompression bomb. Remove it, scale it down, or set "
-            f"data.max_pixels={image.width * image.height} if it is an ordinary picture",
+            f"{path} has {image.width}x{image.height} pixels, more than max_pixels={max_pixels}: "
+            "it may be a decompression bomb. Remove it, scale it down, or set max_pixels="
+            f"{image.width * image.height} (data.max_pixels of a data set) if it is an ordinary "
+            "picture",
             path,
         )
     if image.mode == "F":

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from csa_inpaint.data.images import EXIF_ORIENTATION, naming, open_image
+from csa_inpaint.data.images import EXIF_ORIENTATION, MAX_PIXELS, naming, open_image
 from csa_inpaint.data.masks import Mask, mask_from_array
 
 # How each kind of file is written; all but JPEG keep every pixel.
@@ -74,8 +74,12 @@ class Photo(NamedTuple):
         return Photo(image, None if self.deep is None else self.deep[..., :3])
 
 
-def read_photo(path: Path) -> Photo:
+def read_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a picture file.
+
+    Args:
+        path: the file.
+        max_pixels: pixels of the largest picture that is decoded.
 
     Raises:
         FileNotFoundError, UnreadableImageError: as ``open_image``.
@@ -84,7 +88,7 @@ def read_photo(path: Path) -> Photo:
     Warns:
         ReducedDepthWarning: 16-bit colour needs OpenCV, which is not installed.
     """
-    with open_image(path) as opened, naming(path):
+    with open_image(path, max_pixels=max_pixels) as opened, naming(path):
         deep = _is_deep_colour(opened)
         turned = opened.getexif().get(EXIF_ORIENTATION, 1) != 1
         image = ImageOps.exif_transpose(opened)

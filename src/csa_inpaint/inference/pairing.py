@@ -13,6 +13,7 @@ SHOWN = 5  # names in a message
 MARK = "_mask"  # between a picture's name and what tells its masks apart
 
 Existing = Literal["skip", "overwrite", "error"]
+Made = Literal["alpha", "drawn"]  # a mask that is no file: the picture's alpha, or a drawing
 Files = dict[Path, Path]  # by their path below a folder, without the extension
 
 
@@ -20,7 +21,7 @@ class Job(NamedTuple):
     """One picture to fill."""
 
     image: Path
-    mask: Path | None  # None for the picture's own transparency
+    mask: Path | Made
     output: Path
 
 
@@ -32,7 +33,7 @@ class Plan(NamedTuple):
     unused: list[Path]  # masks without a picture
 
 
-def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suffix: str) -> Plan:
+def plan(images: Path, masks: Path | Made | None, output: Path, suffix: str) -> Plan:
     """Pair pictures with masks and name the results, before anything is computed.
 
     A folder's pictures are paired with the masks of the same relative path, whatever its extension:
@@ -42,8 +43,8 @@ def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suff
 
     Args:
         images: a picture or a folder.
-        masks: a mask for all pictures, a folder, ``"alpha"`` for each picture's transparency, or
-            None for masks beside the pictures.
+        masks: a mask for all pictures, a folder, ``"alpha"`` for each picture's transparency,
+            ``"drawn"`` for a drawn mask for each, or None for masks beside the pictures.
         output: a file for one picture, or a folder.
         suffix: extension of results in a folder: ``.png``, ``.tif``, ``.webp``, ``.jpg``.
 
@@ -71,11 +72,11 @@ def plan(images: Path, masks: Path | Literal["alpha"] | None, output: Path, suff
     else:
         pictures = _by_name(_inputs(images, output), images)
         beside, recursive = images, True
-    if masks == "alpha":
-        pairs: list[tuple[Path, Path, Path | None]] = [(name, name, None) for name in pictures]
+    if masks is not None and (not isinstance(masks, Path) or masks.is_file()):
+        if recursive:
+            pictures = _without_masks(pictures, masks)
+        pairs: list[tuple[Path, Path, Path | Made]] = [(name, name, masks) for name in pictures]
         unused: list[Path] = []
-    elif masks is not None and masks.is_file():
-        pairs, unused = [(name, name, masks) for name in pictures], []
     else:
         own = masks is not None and not masks.samefile(beside)
         folder = masks if masks is not None else beside
@@ -156,8 +157,19 @@ def _owner(mask: Path, pictures: Mapping[Path, Path], own: bool) -> Path | None:
     return owner if owner in pictures else None
 
 
+def _without_masks(pictures: Files, mask: Path | Made) -> Files:
+    """The pictures of a folder, without the mask for all of them and the masks beside them."""
+    return {
+        name: path
+        for name, path in pictures.items()
+        if _owner(name, pictures, own=False) is None
+        and not (isinstance(mask, Path) and path.samefile(mask))
+    }
+
+
 def _check_outputs(jobs: Sequence[Job]) -> None:
-    inputs = {path.resolve() for job in jobs for path in (job.image, job.mask) if path}
+    inputs = {job.image.resolve() for job in jobs}
+    inputs |= {job.mask.resolve() for job in jobs if isinstance(job.mask, Path)}
     for job in jobs:
         if job.output.resolve() in inputs:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from csa_inpaint.training.finiteness import require_finite_weights
 from csa_inpaint.training.settings import complete, differences
 from csa_inpaint.training.window import Window
-from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.files import match, read_checkpoint
 from csa_inpaint.weights.targets import check_targets
 
 
@@ -43,7 +44,7 @@ class Restorable(pl.LightningModule):
         """Load a trained model of this class; ``load_model`` loads a model of any method.
 
         Args:
-            checkpoint_path: written by a training or by ``import_released``.
+            checkpoint_path: see ``load_model``.
             map_location: device of the weights; None for the CPU.
             strict: whether missing and surplus weights are an error.
             weights_only: must stay True, so that no code from the file runs.
@@ -52,8 +53,9 @@ class Restorable(pl.LightningModule):
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, is no checkpoint of this library, or names foreign
-                classes; also for ``weights_only=False``.
+            ValueError: the file is damaged, is no checkpoint of this library, names foreign
+                classes, or holds weights that do not fit its settings in this version of the
+                library; also for ``weights_only=False``.
         """
         if not weights_only:
             raise ValueError(
@@ -61,17 +63,25 @@ class Restorable(pl.LightningModule):
                 "needed for any checkpoint of this library"
             )
         checkpoint = read_checkpoint(checkpoint_path)
-        whole = {**_trusted_settings(checkpoint, checkpoint_path, trust), **settings}
+        whole = {**trusted_settings(checkpoint, checkpoint_path, trust), **settings}
         try:
             module = cls(**whole)
-        except TypeError as error:  # an argument that a class does not have
+        # An argument that this class or the class of a part does not have.
+        except (TypeError, InstantiationException) as error:
+            given = f" or {', '.join(settings)} cannot replace them" if settings else ""
             raise ValueError(
-                f"{checkpoint_path}: its settings do not fit this version of the library, or "
-                f"{', '.join(settings) or 'they'} cannot replace them: {error}"
+                f"{checkpoint_path}: its settings do not fit this version of the library{given}: "
+                f"{error.__cause__ or error}. Load it with the version that made it"
             ) from error
         module.on_load_checkpoint(checkpoint)
+        unfit = list(match(checkpoint["state_dict"], module.state_dict()).differences())
+        if strict and unfit:
+            raise ValueError(
+                f"{checkpoint_path}: its weights do not fit its settings in this version of the "
+                f"library; the file was made by another version or changed: {'; '.join(unfit)}"
+            )
         module.load_state_dict(checkpoint["state_dict"], strict)
-        module.trained_size = _size_in(checkpoint.get("config"))
+        module.trained_size = checkpoint.get("trained_size") or _size_in(checkpoint.get("config"))
         return module.to(map_location or "cpu")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -99,7 +109,7 @@ class Restorable(pl.LightningModule):
                 rank_zero_info(f"resumed with another setting: {line}")
 
 
-def _trusted_settings(
+def trusted_settings(
     checkpoint: Mapping[str, Any], path: str | Path, trust: Sequence[str]
 ) -> dict[str, Any]:
     """The settings of the model in a checkpoint, after a check of the classes they name."""

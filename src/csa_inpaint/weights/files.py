@@ -1,16 +1,24 @@
 """Finding and reading checkpoints and weight files, with errors that name the file."""
 
+import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from csa_inpaint.weights.shipped import shipped_name, shipped_path
+
 LISTED = 20  # a message lists at most so many keys of each kind
+# A model in a folder has these two files. A model in one file has the settings in the metadata.
+SUFFIX = ".safetensors"
+WEIGHTS_FILE = f"model{SUFFIX}"
+SETTINGS_FILE = "config.json"
+METADATA = "csa_inpaint"
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -24,7 +32,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == SUFFIX:
             return dict(load_file(path))
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -46,17 +54,77 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint that ``csa_inpaint.train`` wrote.
+def read_checkpoint(source: str | Path) -> dict[str, Any]:
+    """What a training or an export wrote: ``state_dict``, ``hyper_parameters`` and more.
+
+    Args:
+        source: a checkpoint, a ``.safetensors`` file, a folder that holds ``model.safetensors`` and
+            ``config.json``, or ``"pretrained"`` for the weights that come with the library.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or no checkpoint of this library.
+        ValueError: the file is damaged, or holds no model of this library.
     """
-    checkpoint = read_tensors(Path(path))
-    if not any(key.startswith("generator.") for key in checkpoint.get("state_dict", {})):
+    path = model_file(source)
+    if path.suffix == SUFFIX:
+        tensors = read_tensors(path)
+        checkpoint = {**_settings(path), "state_dict": tensors}
+    else:
+        checkpoint = read_tensors(path)
+    if not any(str(key).startswith("generator.") for key in checkpoint.get("state_dict", {})):
         raise ValueError(f"{path} is no checkpoint of csa_inpaint: it has no generator weights")
     return checkpoint
+
+
+def model_file(source: str | Path) -> Path:
+    """The file that holds the weights of a model.
+
+    Args:
+        source: see ``read_checkpoint``.
+
+    Raises:
+        FileNotFoundError: a folder holds no model, or the library brings no such weights.
+    """
+    name = shipped_name(source)
+    if name is not None:
+        return shipped_path(name)
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    if not (path / WEIGHTS_FILE).is_file():
+        raise FileNotFoundError(
+            f"the folder {path} holds no {WEIGHTS_FILE}, as an export writes it: name a file, such "
+            "as RUN/checkpoints/best.ckpt"
+        )
+    return path / WEIGHTS_FILE
+
+
+def settings_file(weights: Path) -> Path:
+    """Where the settings of a ``.safetensors`` file are if its metadata has none."""
+    return weights.with_name(SETTINGS_FILE)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """A model's settings from the metadata of its file, or else from the file beside it."""
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(METADATA)
+    beside = settings_file(path)
+    where = f"the metadata of {path}" if text is not None else str(beside)
+    if text is None and not beside.is_file():
+        raise ValueError(
+            f"{path} holds weights, but not the settings of their model, neither in its metadata "
+            f"nor in {beside}: python -m csa_inpaint.export writes both"
+        )
+    try:
+        content = json.loads(beside.read_bytes() if text is None else text)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+        raise ValueError(f"{where} lacks the settings of a model: expected a key 'settings'")
+    size = content.get("trained_size")
+    if size is not None and (type(size) is not int or size < 1):
+        raise ValueError(f"{where} has trained_size {size!r}: expected pixels, 1 or more, or null")
+    return {"hyper_parameters": content["settings"], "trained_size": size}
 
 
 def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
@@ -81,10 +149,11 @@ def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
                 "leave checkpoint out to start a new training, or give the file's path"
             )
         path = max(found, key=lambda file: file.stat().st_mtime)
-    if "optimizer_states" not in read_checkpoint(path):
+    source = path if checkpoint == "last" else checkpoint
+    if "optimizer_states" not in read_checkpoint(source):
         raise ValueError(
-            f"{path} holds weights only, there is no training to resume: init_from={path} starts "
-            "one from them"
+            f"{source} holds weights only, there is no training to resume: init_from={source} "
+            "starts one from them"
         )
     return path
 

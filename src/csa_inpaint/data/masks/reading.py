@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
-from csa_inpaint.data.images import naming, open_image
+from csa_inpaint.data.images import MAX_PIXELS, naming, open_image
 from csa_inpaint.data.masks.generator import BadMaskError, Mask
 
 Polarity = Literal["white", "black"]
@@ -27,6 +27,7 @@ def load_mask(
     path: Path | str,
     polarity: Polarity = "white",
     size: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Mask:
     """Read a mask file, thresholded at half; values in between are warned about.
 
@@ -36,6 +37,7 @@ def load_mask(
         path: the file, of any bit depth; its channels must be equal, if it has several.
         polarity: colour of the hole, "white" or "black".
         size: (height, width) in pixels of the picture it belongs to; None accepts any.
+        max_pixels: pixels of the largest mask that is decoded.
 
     Shape:
         (H, W), True in the hole
@@ -45,7 +47,7 @@ def load_mask(
         UnreadableImageError: not an image, or a damaged one.
         ValueError: another size than `size`, transparency, colour, no hole or no known pixel.
     """
-    mask, soft = read_mask(Path(path), polarity)
+    mask, soft = read_mask(Path(path), polarity, max_pixels)
     if size is not None and mask.shape != tuple(size):
         raise ValueError(other_size(str(path), mask, size))
     check_partial(mask, str(path))
@@ -86,7 +88,7 @@ def mask_from_array(
     return result
 
 
-def read_mask(path: Path, polarity: Polarity) -> tuple[Mask, float]:
+def read_mask(path: Path, polarity: Polarity, max_pixels: int = MAX_PIXELS) -> tuple[Mask, float]:
     """A mask file as it is, and the share of its pixels that are neither white nor black.
 
     Raises:
@@ -94,7 +96,7 @@ def read_mask(path: Path, polarity: Polarity) -> tuple[Mask, float]:
         UnreadableImageError: not an image, or a damaged one.
         ValueError: transparency or colour.
     """
-    with open_image(path) as image, naming(path):
+    with open_image(path, max_pixels=max_pixels) as image, naming(path):
         image.load()
     return _binarise(_values(image, str(path)), polarity, str(path))
 
