@@ -217,7 +217,8 @@ def _are_images(
         for place in range(length):
             code = code << np.uint64(8) | _SMALL[characters[ends - length + place]]
         images |= np.isin(code, suffixes) & (ends - bases >= length)
-    return images & (characters[bases] != ord("."))
+    images &= characters[bases] != ord(".")
+    return images
 
 
 def _last_before(places: Places, ends: Places) -> Places:

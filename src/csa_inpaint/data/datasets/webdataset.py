@@ -159,16 +159,17 @@ class WebDatasetModule(InpaintingDataModule):
                 f"data.images_per_epoch={self.images_per_epoch} on {world_size} ranks does not "
                 f"fill one batch of {self.batch_size}: choose a smaller data.batch_size"
             )
-        _log.info(
-            "training reads %d streams one after the other and draws images from a buffer of %d in "
-            "each of %d workers on %d ranks. With the same streams, ranks and workers a resumed "
-            "run goes on bit for bit: at once where an epoch ended, otherwise after it has read "
-            "the part of its epoch before that again",
-            len(self.streams),
-            self.shuffle_buffer,
-            workers,
-            world_size,
-        )
+        if rank == 0:
+            _log.info(
+                "training reads %d streams one after the other; each of %d workers on %d ranks "
+                "draws images from a buffer of %d. With the same streams, workers and ranks a "
+                "resumed run goes on bit for bit: at once where an epoch ended, otherwise after it "
+                "has read again what its epoch had read",
+                len(self.streams),
+                workers,
+                world_size,
+                self.shuffle_buffer,
+            )
         dataset = StreamedImages(
             self.streams,
             batches,
