@@ -153,6 +153,13 @@ def test_resuming_within_an_epoch_refuses_another_order(
         )
 
 
+def test_resuming_after_an_epoch_allows_other_workers(tars: Path, tmp_path: Path) -> None:
+    trainer(tmp_path, 1, callbacks=[SaveAt(tmp_path, [])]).fit(Recorder(), data(tars))
+    resumed = Recorder()
+    trainer(tmp_path, 2).fit(resumed, data(tars, num_workers=2), ckpt_path=tmp_path / "epoch0.ckpt")
+    assert [seen[0] for seen in resumed.seen] == [1] * 12
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_bad_images_stop_or_are_passed_over_and_named(tars: Path, workers: int) -> None:
     with TarWriter(str(tars / "part-1.tar")) as tar:
