@@ -22,7 +22,7 @@ from csa_inpaint.cli.parallel import in_parallel
 from csa_inpaint.data import FolderMask, InpaintingDataModule
 from csa_inpaint.data.array_cache import cache_file
 from csa_inpaint.data.checking import ImageCheck, check_image, mask_folders, most_bad, printable
-from csa_inpaint.data.datasets.layout import Split
+from csa_inpaint.data.datasets.layout import Split, StreamError
 from csa_inpaint.data.listing import CACHE_FROM, FileList
 from csa_inpaint.data.loading import InpaintingDataset, Sample, check_resolution
 from csa_inpaint.data.masks import Polarity, SoftMaskWarning, load_mask
@@ -182,9 +182,11 @@ def _list_splits(report: Report, data: InpaintingDataModule) -> dict[Split, Inpa
     for split in splits:
         try:
             datasets[split] = data.dataset(split)
+        except StreamError as error:
+            report.remarks.append(f"{split} was not looked through: {error}")
         except (OSError, ValueError) as error:
             report.errors.append(f"{split}: {error}")
-    if not report.errors:
+    if {"train", "val"} <= datasets.keys():
         try:
             data.check_shared_files()
         except ValueError as error:

@@ -37,6 +37,7 @@ _LOADING = (
     "batch_size", "val_batch_size", "num_workers", "prefetch_factor", "pin_memory",
     "persistent_workers",
 )  # fmt: skip
+_TARS = ("_target_", "urls", "val_urls", "val_fraction")  # of a data module that has no layout
 
 
 class Subject(NamedTuple):
@@ -182,7 +183,7 @@ def _split(cfg: DictConfig) -> Subject:
     datamodule = instantiate(config, _convert_="all")
     data: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     masks = masks_in_words(data)
-    layout = in_words(data["layout"])
+    layout = in_words(data["layout"] if "layout" in data else {k: data[k] for k in _TARS})
     root = data.get("root")
     return Subject(
         SplitSource(datamodule.dataset(datamodule.test_split)),

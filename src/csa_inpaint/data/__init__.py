@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from csa_inpaint.data.datasets.places2 import Places2
     from csa_inpaint.data.datasets.several import SeveralRoots
     from csa_inpaint.data.datasets.shards import ShardError, Shards
-    from csa_inpaint.data.datasets.webdataset import WebDatasetTars, webdataset_module
+    from csa_inpaint.data.datasets.webdataset import WebDatasetModule, WebDatasetTars
     from csa_inpaint.data.images import UnreadableImageError, load_image
     from csa_inpaint.data.listing import FileList, list_images
     from csa_inpaint.data.masks import (
@@ -85,13 +85,13 @@ _HOMES = {
     "Transform": "transforms",
     "UnreadableImageError": "images",
     "View": "transforms",
+    "WebDatasetModule": "datasets.webdataset",
     "WebDatasetTars": "datasets.webdataset",
     "list_images": "listing",
     "load_image": "images",
     "load_mask": "masks",
     "mask_from_array": "masks",
     "to_float": "transforms",
-    "webdataset_module": "datasets.webdataset",
 }
 
 __all__ = [
@@ -129,13 +129,13 @@ __all__ = [
     "Transform",
     "UnreadableImageError",
     "View",
+    "WebDatasetModule",
     "WebDatasetTars",
     "list_images",
     "load_image",
     "load_mask",
     "mask_from_array",
     "to_float",
-    "webdataset_module",
 ]
 
 __getattr__, __dir__ = lazy_names(globals(), _HOMES)

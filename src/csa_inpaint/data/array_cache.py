@@ -4,12 +4,15 @@ import hashlib
 import logging
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import platformdirs
+from filelock import FileLock, Timeout
 
 _log = logging.getLogger(__name__)
 
@@ -52,3 +55,27 @@ def save_arrays(cache: Path, **arrays: npt.NDArray[Any]) -> None:
         if part.exists():  # not below a file that stands in the place of the folder
             part.unlink()
         _log.warning("%s could not be written (%s)", cache, error)
+
+
+@contextmanager
+def one_process(cache: Path, what: str) -> Iterator[None]:
+    """Let one process at a time make what a cache holds, so that the others find it there.
+
+    Args:
+        cache: the file in the user's cache folder.
+        what: what the process does, for the log of those that wait.
+    """
+    lock = FileLock(cache.with_suffix(".lock"))
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        _log.info("another process is %s: waiting for it", what)
+        lock.acquire()
+    except OSError:  # `save_arrays` reports that nothing can be written there
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

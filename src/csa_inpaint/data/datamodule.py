@@ -11,12 +11,13 @@ from pytorch_lightning import LightningDataModule
 from csa_inpaint.data.checking import mask_folders, most_bad, printable
 from csa_inpaint.data.datasets.layout import Layout, Split
 from csa_inpaint.data.images import MAX_PIXELS
-from csa_inpaint.data.listing import shared_files
+from csa_inpaint.data.listing import FileList, shared_files
 from csa_inpaint.data.loading import (
     BadFile,
     BatchLoader,
     InpaintingDataset,
     ResumableDataLoader,
+    ResumableLoader,
 )
 from csa_inpaint.data.masks import HoleRatioMask, MaskGenerator
 from csa_inpaint.data.samplers import EvaluationSampler, TrainSampler
@@ -116,15 +117,15 @@ class InpaintingDataModule(LightningDataModule):
         self.augment = augment
         self.val_mask = val_mask or self.mask
         self.upscale_small = upscale_small
-        self.batch_size = _at_least(1, "batch_size", batch_size)
-        self.val_batch_size = _at_least(1, "val_batch_size", val_batch_size or batch_size)
-        self.repeats = _at_least(1, "repeats", repeats)
-        self.num_workers = _at_least(0, "num_workers", num_workers)
-        self.prefetch_factor = _at_least(1, "prefetch_factor", prefetch_factor)
+        self.batch_size = at_least(1, "batch_size", batch_size)
+        self.val_batch_size = at_least(1, "val_batch_size", val_batch_size or batch_size)
+        self.repeats = at_least(1, "repeats", repeats)
+        self.num_workers = at_least(0, "num_workers", num_workers)
+        self.prefetch_factor = at_least(1, "prefetch_factor", prefetch_factor)
         self.pin_memory = pin_memory
         self.persistent_workers = persistent_workers
-        self.seed = _at_least(0, "seed", seed)
-        self.val_seed = _at_least(0, "val_seed", val_seed)
+        self.seed = at_least(0, "seed", seed)
+        self.val_seed = at_least(0, "val_seed", val_seed)
         self.test_split = test_split
         if on_bad_file not in ("error", "skip"):
             raise ValueError(f"data.on_bad_file={on_bad_file}: expected error or skip")
@@ -132,7 +133,7 @@ class InpaintingDataModule(LightningDataModule):
         if not 0 <= max_bad_share <= 1:
             raise ValueError(f"data.max_bad_share={max_bad_share}: expected a share from 0 to 1")
         self.max_bad_share = max_bad_share
-        self.max_pixels = _at_least(1, "max_pixels", max_pixels)
+        self.max_pixels = at_least(1, "max_pixels", max_pixels)
         self.allow_shared_files = allow_shared_files
         self.allow_other_data = allow_other_data
         self.bad_files: dict[str, str] = {}
@@ -204,7 +205,11 @@ class InpaintingDataModule(LightningDataModule):
             self._datasets[split] = self._dataset(split)
         return self._datasets[split]
 
-    def train_dataloader(self) -> ResumableDataLoader:
+    def train_images(self) -> int:
+        """Images of one pass over the training set."""
+        return len(self.dataset("train").files)
+
+    def train_dataloader(self) -> ResumableLoader:
         """Shuffled, augmented batches.
 
         Raises:
@@ -227,7 +232,7 @@ class InpaintingDataModule(LightningDataModule):
             self._report,
             sampler,
             self._batches_done,
-            batch_size=self.batch_size,
+            self.batch_size,
             drop_last=True,
             **self._loader_settings(),
         )
@@ -264,7 +269,7 @@ class InpaintingDataModule(LightningDataModule):
         if bad.is_mask:
             what, total = "mask files", sum(len(one.files) for one in mask_folders(self.mask))
         else:
-            what, total = "training images", len(self.dataset("train").files)
+            what, total = "training images", self.train_images()
         if len(seen) > most_bad(self.max_bad_share, total):
             raise ValueError(
                 f"{len(seen)} of {total} {what} are bad, more than data.max_bad_share="
@@ -275,27 +280,36 @@ class InpaintingDataModule(LightningDataModule):
     def _prepared(self, split: Split) -> InpaintingDataset:
         """The samples of a split; their masks are prepared before loading processes start."""
         dataset = self.dataset(split)
-        for bad in dataset.mask.prepare(dataset.files, self.size):
+        self._prepare_masks(dataset.mask, dataset.files)
+        return dataset
+
+    def _prepare_masks(self, mask: MaskGenerator, files: FileList) -> None:
+        for bad in mask.prepare(files, self.size):
             if self.on_bad_file == "error":
                 raise bad
             self._report(BadFile(bad.path, str(bad), is_mask=True))
-        return dataset
 
     def _dataset(self, split: Split) -> InpaintingDataset:
         train = split == "train"
         return InpaintingDataset(
             self.layout.files(self.root, split),
-            self.train_transform if train else self.val_transform,
-            self.mask if train else self.val_mask,
-            self.size,
-            self.seed if train else self.val_seed,
-            self.repeats if train else 1,
-            self.upscale_small,
-            skip_bad_files=train and self.on_bad_file == "skip",
-            skip_bad_masks=self.on_bad_file == "skip",
-            max_pixels=self.max_pixels,
-            augment=self.augment if train else None,
+            repeats=self.repeats if train else 1,
+            **self._sample_settings(train),
         )
+
+    def _sample_settings(self, train: bool) -> dict[str, Any]:
+        """What makes samples of pictures, in training or not."""
+        return {
+            "transform": self.train_transform if train else self.val_transform,
+            "mask": self.mask if train else self.val_mask,
+            "size": self.size,
+            "seed": self.seed if train else self.val_seed,
+            "upscale_small": self.upscale_small,
+            "skip_bad_files": train and self.on_bad_file == "skip",
+            "skip_bad_masks": self.on_bad_file == "skip",
+            "max_pixels": self.max_pixels,
+            "augment": self.augment if train else None,
+        }
 
     def _evaluation_loader(self, split: Split) -> BatchLoader:
         dataset = self._prepared(split)
@@ -333,10 +347,11 @@ class InpaintingDataModule(LightningDataModule):
 
 def _size(size: int | Sequence[int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
-    return _at_least(1, "size", height), _at_least(1, "size", width)
+    return at_least(1, "size", height), at_least(1, "size", width)
 
 
-def _at_least(lowest: int, name: str, value: int) -> int:
+def at_least(lowest: int, name: str, value: int) -> int:
+    """A setting of the data, or an error that says how small it may be."""
     if value < lowest:
         raise ValueError(f"data.{name}={value}: expected {lowest} or more")
     return value

@@ -1,12 +1,14 @@
 """Many strings in little memory."""
 
 import os
-from array import array
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_TOGETHER = 65_536  # strings that are packed at a time
 
 
 class PackedStrings:
@@ -27,12 +29,14 @@ class PackedStrings:
     @classmethod
     def pack(cls, strings: Iterable[str | bytes]) -> "PackedStrings":
         """Pack strings, in their order; bytes are taken as file names, encoded already."""
-        # One string after the other: a list of all would take several times what they end up as.
-        data, ends = bytearray(), array("q")
-        for string in strings:
-            data += string if isinstance(string, bytes) else os.fsencode(string)
-            ends.append(len(data))
-        return cls(np.frombuffer(data, dtype=np.uint8), np.frombuffer(ends, dtype=np.int64))
+        # Some at a time: a list of all would take several times what they end up as.
+        strings = iter(strings)
+        data, lengths = bytearray(), [np.empty(0, np.int64)]
+        while part := list(islice(strings, _TOGETHER)):
+            encoded = [s if isinstance(s, bytes) else os.fsencode(s) for s in part]
+            lengths.append(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+            data += b"".join(encoded)
+        return cls(np.frombuffer(data, dtype=np.uint8), np.cumsum(np.concatenate(lengths)))
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]], name: str) -> "PackedStrings":

@@ -39,6 +39,39 @@ def test_lists_that_do_not_fit_are_refused(
         ListFiles("list.txt", None).files(tmp_path, "train")
 
 
+@pytest.mark.parametrize("together", [1, 40, 1 << 20])
+def test_lines_are_read_in_parts_of_any_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    monkeypatch.setattr(list_module, "_TOGETHER", together)
+    (tmp_path / "list.txt").write_bytes(
+        b"\xef\xbb\xbf\ta.JPG \r\n# b.jpg\n\n   \n/c/d e.jpeg  12 \n.//f.png\n"
+        b"./g.h.tiff 1\nj pg.jpg\tx.jpg\nk.jpg 1 2.jpg\nl/m.webp"
+    )
+    assert list(list_module.read_list(tmp_path / "list.txt")) == [
+        (b"a.JPG", b""),
+        (b"/c/d e.jpeg", b"12"),
+        (b"f.png", b""),
+        (b"g.h.tiff", b"1"),
+        (b"j pg.jpg\tx.jpg", b""),
+        (b"k.jpg 1 2.jpg", b""),
+        (b"l/m.webp", b""),
+    ]
+    (tmp_path / "list.csv").write_bytes(b"name,label\na b.jpg , 1\nc,d.jpg,\n\ne.jpg\n")
+    assert list(list_module.read_list(tmp_path / "list.csv")) == [
+        (b"a b.jpg", b"1"),
+        (b"c,d.jpg", b""),
+        (b"e.jpg", b""),
+    ]
+    for line in (b"b jpg", b".hidden.jpg", b"c/.jpg 1", b"jpg", b"a.jpg x y", b"a.gif, 1"):
+        (tmp_path / "list.txt").write_bytes(b"a.jpg\n\nb.jpg 2\n" + line + b"\nc.jpg\n")
+        with pytest.raises(ValueError, match=f"line 4: '{line.decode()}' is not the path"):
+            list(list_module.read_list(tmp_path / "list.txt"))
+    (tmp_path / "list.csv").write_bytes(b"name,label\nb.jpg 1,2\n")
+    with pytest.raises(ValueError, match=r"line 2: 'b\.jpg 1,2' is not the path"):
+        list(list_module.read_list(tmp_path / "list.csv"))
+
+
 def test_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"train\.txt does not exist"):
         ListFiles("train.txt", None).files(tmp_path, "train")
@@ -102,8 +135,8 @@ def test_check_looks_only_into_folders_that_the_list_names(
     make_images(tmp_path, ["a/1.jpg", "a/2.jpg", "b/3.jpg", ".hidden/4.jpg"])
     (tmp_path / "list.txt").write_text("a/1.jpg\na/2.jpg\n.hidden/4.jpg\n")
     looked_at = []
-    scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: (looked_at.append(path), scandir(path))[1])
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (looked_at.append(path), listdir(path))[1])
     assert len(ListFiles("list.txt", None).files(tmp_path, "train")) == 3
     assert sorted(map(os.fsdecode, looked_at)) == [str(tmp_path / ".hidden"), str(tmp_path / "a")]
 

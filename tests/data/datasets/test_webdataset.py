@@ -12,8 +12,8 @@ from csa_inpaint.data import (
     CenterMask,
     InpaintingDataModule,
     ShardError,
+    WebDatasetModule,
     WebDatasetTars,
-    webdataset_module,
 )
 from csa_inpaint.data.datasets import webdataset
 from tests.data.test_loading import Recorder, SaveAt, trainer
@@ -86,7 +86,7 @@ def test_tars_are_scanned_once_until_one_changes(
 
 def test_training_on_foreign_tars_resumes_bit_for_bit(tars: Path, tmp_path: Path) -> None:
     def data() -> InpaintingDataModule:
-        return webdataset_module(
+        return WebDatasetModule(
             f"{tars}/*.tar", val_fraction=0.25, mask=CenterMask(4), size=16, batch_size=2, seed=5
         )
 
@@ -99,8 +99,8 @@ def test_training_on_foreign_tars_resumes_bit_for_bit(tars: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("url", "error", "message"),
     [
-        ("pipe:curl x", ValueError, "Mount the store"),
-        ("s3://bucket/{000..001}.tar", ValueError, "Mount the store"),
+        ("pipe:curl x", ValueError, "is a stream"),
+        ("s3://bucket/{000..001}.tar", ValueError, "is a stream"),
         ("part-{001..003}.tar", FileNotFoundError, r"1 of the 3 tar files .*part-003\.tar for one"),
         ("nothing-*.tar", FileNotFoundError, "1 of the 1 tar files"),
     ],

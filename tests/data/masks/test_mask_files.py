@@ -1,3 +1,4 @@
+import logging
 import pickle
 import warnings
 from collections.abc import Callable
@@ -341,6 +342,14 @@ def test_irregular_test_masks_keep_a_hole_ratio_too(packed: Path) -> None:
     dilated = IrregularTestMask(packed, ratio=(0.1, 0.2), border=False, dilate=(2, 2))
     mask = dilated(20, 20, np.random.default_rng(0))
     assert mask.mean() == 20 * 7 / 400  # chosen before dilation: 4 columns, widened by 2 and 1
+
+
+def test_choice_of_masks_is_logged_once(packed: Path, caplog: pytest.LogCaptureFixture) -> None:
+    masks = IrregularTestMask(packed)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            masks.prepare(FileList(packed, []), (64, 64))
+    assert caplog.text.count("mask files in") == 1
 
 
 def test_irregular_test_masks_say_when_none_is_left(packed: Path) -> None:

@@ -1,3 +1,6 @@
+import logging
+import multiprocessing
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,3 +122,41 @@ def test_several_processes_measure_the_same(
         (bad.path, str(bad)) for bad in together.bad
     ]
     assert len(list(cache.rglob("masks-*.npz"))) == 1
+
+
+def test_processes_that_start_together_measure_once(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measuring, "CACHE_FROM", 5)
+    whole = measuring.measure_part
+
+    def slow(survey: Survey) -> measuring.Measured:
+        time.sleep(0.5)
+        with (root.parent / "counts.txt").open("a") as counts:
+            counts.write(f"{len(survey.files)}\n")
+        return whole(survey)
+
+    monkeypatch.setattr(measuring, "measure_part", slow)
+    context = multiprocessing.get_context("fork")
+    others = [context.Process(target=measure, args=(survey(root), False)) for _ in range(2)]
+    for other in others:
+        other.start()
+    while not list(cache.rglob("*.lock")):
+        time.sleep(0.01)
+    time.sleep(0.1)
+    with caplog.at_level(logging.INFO):
+        measured = measure(survey(root), processes=False)
+    for other in others:
+        other.join()
+    assert measured.pixels.shape == (9, 2, 3)
+    assert "another process is measuring" in caplog.text
+    # One measured nine files; all read the bad one again for its message, but the first.
+    assert sorted((root.parent / "counts.txt").read_text().split()) == ["1", "1", "9"]
+
+
+def test_folder_that_cannot_be_written_keeps_nobody_from_measuring(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "CACHE_FROM", 5)
+    (cache / "csa_inpaint").write_text("a file in the place of the folder")
+    assert len(measure(survey(root), processes=False).pixels) == 9

@@ -13,6 +13,10 @@ class NoSplitError(ValueError):
     """A dataset does not have the split that is asked for."""
 
 
+class StreamError(ValueError):
+    """A split is read from start to end in training alone, and cannot be looked through."""
+
+
 class Layout(Protocol):
     """Knows where a dataset keeps its splits."""
 

@@ -5,8 +5,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import repeat
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,19 @@ from csa_inpaint.data.images import IMAGE_SUFFIXES
 from csa_inpaint.data.listing import CACHE_FROM, FileList, Listing
 from csa_inpaint.data.packing import PackedStrings
 
-_SUFFIXES = tuple(suffix.encode() for suffix in IMAGE_SUFFIXES)
+Places = npt.NDArray[np.int64]
+
+# The endings of images by their length, each as one number.
+_SUFFIXES = {
+    length: np.array(
+        [int.from_bytes(s.encode()) for s in IMAGE_SUFFIXES if len(s) == length], np.uint64
+    )
+    for length in sorted({len(suffix) for suffix in IMAGE_SUFFIXES})
+}
+_SMALL = np.array([*bytes(range(256)).lower()], np.uint64)
+_BLANKS = np.array([bytes([number]).isspace() for number in range(256)])
+
+_TOGETHER = 1 << 22  # bytes of a list that are looked at together
 
 # So many paths decide whether a list starts them with the root of the disk or with `data.root`.
 _LOOKED_AT = 20
@@ -97,29 +111,129 @@ def read_list(path: Path) -> Iterator[tuple[bytes, bytes]]:
         FileNotFoundError: no such file.
         ValueError: a line does not start with the path of an image.
     """
-    comma = b"," if path.suffix.lower() == ".csv" else None
+    for lines in _read(path):
+        yield from zip(lines.names(), lines.labels(), strict=True)
+
+
+class _Lines(NamedTuple):
+    """Where the parts of some lines lie in their text."""
+
+    characters: npt.NDArray[np.uint8]
+    starts: Places
+    name_ends: Places
+    label_starts: Places
+    ends: Places
+
+    def names(self) -> list[bytes]:
+        """The paths, all in one spelling."""
+        text = _cut(self.characters, self.starts, self.name_ends)
+        names = text.split(b"\n")[:-1]
+        odd = any(part in text for part in (b"./", b"//", b"~/"))
+        return [*map(_plain, names)] if odd else names
+
+    def labels(self) -> list[bytes]:
+        """What follows the paths, without blanks around it."""
+        return _cut(self.characters, self.label_starts, self.ends).split(b"\n")[:-1]
+
+
+def _read(path: Path) -> Iterator[_Lines]:
+    """The lines of a list file that name images, some thousands at a time."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         raise FileNotFoundError(f"the list file {path} does not exist: check the path") from None
     with file:
-        for number, line in enumerate(file, start=1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            name, label = line.strip(), b""
-            if not name or name.startswith(b"#"):
-                continue
-            if not _is_image(name):
-                name, label = [*name.rsplit(comma, maxsplit=1), b""][:2]
-                name = name.rstrip()
-            if not _is_image(name):
-                if comma and number == 1:
-                    continue  # the names of the columns
-                raise ValueError(
-                    f"{path}, line {number}: {os.fsdecode(line.strip()[:80])!r} is not the path of "
-                    "an image, with or without a label after it"
-                )
-            yield _plain(name), label.strip()
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        number = 1
+        # In parts, because an object for each of two million paths would take 150 MB.
+        while text := file.read(_TOGETHER):
+            text += file.readline()
+            yield _parsed(path, number, text if text.endswith(b"\n") else text + b"\n")
+            number += text.count(b"\n")
+
+
+def _parsed(path: Path, number: int, text: bytes) -> _Lines:
+    """What lines name and what follows that, found by NumPy for all lines together.
+
+    Args:
+        path: the list file.
+        number: of the first line.
+        text: whole lines.
+
+    Raises:
+        ValueError: a line does not start with the path of an image.
+    """
+    characters = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(characters == ord("\n"))
+    starts, ends = _stripped(characters, np.append(0, ends[:-1] + 1), ends)
+    used = np.flatnonzero((ends > starts) & (characters[starts] != ord("#")))
+    starts, ends = starts[used], ends[used]
+
+    comma = path.suffix.lower() == ".csv"
+    separators = np.flatnonzero(characters == ord(",") if comma else _BLANKS[characters])
+    labelled = np.flatnonzero(~_are_images(characters, starts, ends))
+    last = _last_before(separators, ends[labelled])
+    labelled, last = labelled[last >= starts[labelled]], last[last >= starts[labelled]]
+    name_ends, label_starts = ends.copy(), ends.copy()
+    name_ends[labelled] = _stripped(characters, starts[labelled], last)[1]
+    label_starts[labelled] = _stripped(characters, last + 1, ends[labelled])[0]
+
+    bad = np.flatnonzero(~_are_images(characters, starts, name_ends))
+    if comma and number == 1 and len(bad) and used[bad[0]] == 0:  # the names of the columns
+        starts, name_ends, label_starts, ends, used = (
+            places[1:] for places in (starts, name_ends, label_starts, ends, used)
+        )
+        bad = bad[1:] - 1
+    if len(bad):
+        line = text[starts[bad[0]] : ends[bad[0]]]
+        raise ValueError(
+            f"{path}, line {number + used[bad[0]]}: {os.fsdecode(line[:80])!r} is not the path of "
+            "an image, with or without a label after it"
+        )
+    return _Lines(characters, starts, name_ends, label_starts, ends)
+
+
+def _stripped(
+    characters: npt.NDArray[np.uint8], starts: Places, ends: Places
+) -> tuple[Places, Places]:
+    """Stretches of characters without the blanks at their ends."""
+    while (blank := (starts < ends) & _BLANKS[characters[ends - 1]]).any():
+        ends = ends - blank
+    while (blank := (starts < ends) & _BLANKS[characters[starts]]).any():
+        starts = starts + blank
+    return starts, ends
+
+
+def _are_images(
+    characters: npt.NDArray[np.uint8], starts: Places, ends: Places
+) -> npt.NDArray[np.bool_]:
+    """Whether stretches of characters are paths of images that are not hidden."""
+    bases = np.maximum(_last_before(np.flatnonzero(characters == ord("/")), ends) + 1, starts)
+    images = np.zeros(len(ends), np.bool_)
+    for length, suffixes in _SUFFIXES.items():
+        # The last characters of each as one number, small letters for capitals.
+        code = np.zeros(len(ends), np.uint64)
+        for place in range(length):
+            code = code << np.uint64(8) | _SMALL[characters[ends - length + place]]
+        images |= np.isin(code, suffixes) & (ends - bases >= length)
+    images &= characters[bases] != ord(".")
+    return images
+
+
+def _last_before(places: Places, ends: Places) -> Places:
+    """The last of some places before each end; -1 where there is none."""
+    return np.append(places, -1)[np.searchsorted(places, ends) - 1]
+
+
+def _cut(characters: npt.NDArray[np.uint8], starts: Places, ends: Places) -> bytes:
+    """Stretches of characters that have others between them, each on a line of its own."""
+    edges = np.zeros(len(characters) + 1, np.int8)
+    edges[starts] += 1
+    edges[ends + 1] -= 1
+    characters = characters.copy()
+    characters[ends] = ord("\n")
+    return characters[np.cumsum(edges[:-1], dtype=np.int8) > 0].tobytes()
 
 
 def listed_files(
@@ -152,37 +266,62 @@ def listed_files(
 
 def _check(root: Path | None, source: Path, labels: frozenset[bytes] | None) -> Listing:
     written = time.time_ns()
-    entries = read_list(source)
-    names = PackedStrings.pack(
-        _relative(root, source, (n for n, label in entries if labels is None or label in labels))
-    )
+    folders: set[bytes] = set()
+    keys = [np.empty(0, np.int64)]
+
+    def noted() -> Iterator[bytes]:
+        for names in _relative(root, source, _labelled(source, labels)):
+            parts = [name.rpartition(b"/") for name in names]
+            folders.update(map(itemgetter(0), parts))
+            keys.append(_keys(map(itemgetter(0), parts), map(itemgetter(2), parts), len(parts)))
+            yield from names
+
+    names = PackedStrings.pack(noted())
     if not len(names):
         raise ValueError(f"the list file {source} names no image")
     root = root or Path("/")
-    # Hashes instead of the names: a set of two million names takes half a gigabyte.
-    wanted = np.fromiter(map(hash, names.encoded()), np.int64, len(names))
-    folders = sorted({name.rpartition(b"/")[0] for name in names.encoded()})
     times, found = [source.stat().st_mtime_ns], [np.empty(0, np.int64)]
-    for folder in folders:
+    looked_at = sorted(folders)
+    for folder in looked_at:
+        path = root / os.fsdecode(folder)
         try:
-            found.append(_hashes(root, folder))
-            times.append((root / os.fsdecode(folder)).stat().st_mtime_ns)
+            # A list of bytes: a `Path` for each of two million names takes much longer.
+            there = os.listdir(os.fsencode(path))  # noqa: PTH208
+            times.append(path.stat().st_mtime_ns)
         except (FileNotFoundError, NotADirectoryError):
             times.append(0)  # its images are missing
-    _refuse_missing(root, names, ~np.isin(wanted, np.concatenate(found)), source)
-    if len(np.unique(wanted)) != len(wanted):
+            continue
+        found.append(_keys(repeat(folder), there, len(there)))
+    # Sorted, both are compared in the order of the memory, which is several times as fast.
+    wanted, held = np.sort(np.concatenate(keys)), np.sort(np.concatenate(found))
+    places = np.searchsorted(held, wanted)
+    if places[-1] == len(held) or (held[places] != wanted).any():
+        _refuse_missing(root, names, ~np.isin(np.concatenate(keys), held), source)
+    if (wanted[1:] == wanted[:-1]).any():
         twice, count = Counter(names).most_common(1)[0]
-        if count > 1:  # else two names have the same hash
+        if count > 1:  # else two names have the same key
             raise ValueError(f"{source} lists {twice} more than once: remove the repetition")
-    looked_at = PackedStrings.pack([os.fsencode(source.absolute()), *folders])
-    return Listing(names, looked_at, np.array(times, dtype=np.int64), written)
+    remembered = PackedStrings.pack([os.fsencode(source.absolute()), *looked_at])
+    return Listing(names, remembered, np.array(times, dtype=np.int64), written)
 
 
-def _hashes(root: Path, folder: bytes) -> npt.NDArray[np.int64]:
-    """Hashes of the names, relative to the root, of all that a folder holds."""
-    start = folder + b"/" if folder else b""
-    with os.scandir(os.fsencode(root / os.fsdecode(folder))) as entries:
-        return np.fromiter((hash(start + entry.name) for entry in entries), np.int64)
+def _keys(folders: Iterable[bytes], names: Iterable[bytes], count: int) -> npt.NDArray[np.int64]:
+    """A number for each file, the same for the same folder and name.
+
+    Numbers instead of paths, because a set of two million paths takes half a gigabyte.
+    """
+    folder, name = (np.fromiter(map(hash, part), np.int64, count) for part in (folders, names))
+    return folder * 1_000_003 + name  # an odd factor: an even one would lose digits
+
+
+def _labelled(source: Path, labels: frozenset[bytes] | None) -> Iterator[list[bytes]]:
+    """The paths in a list, of certain labels or all, some thousands at a time."""
+    for lines in _read(source):
+        if labels is None:
+            yield lines.names()
+        else:
+            both = zip(lines.names(), lines.labels(), strict=True)
+            yield [name for name, label in both if label in labels]
 
 
 def _refuse_missing(
@@ -198,40 +337,43 @@ def _refuse_missing(
     )
 
 
-def _relative(root: Path | None, source: Path, names: Iterable[bytes]) -> Iterator[bytes]:
-    """The names relative to the root, where they lie below it."""
-    names = iter(names)
-    first = list(islice(names, _LOOKED_AT))
-    names = chain(first, names)
-    if root is None:
-        for name in names:
-            if not name.startswith(b"/"):
-                raise ValueError(
-                    f"data.root is missing: {source} lists {os.fsdecode(name)}, which is relative; "
-                    "add data.root=/path, the folder that the paths in the lists start from"
-                )
-            yield name.lstrip(b"/")
-        return
-    slashed = [os.fsdecode(name) for name in first if name.startswith(b"/")]
+def _relative(
+    root: Path | None, source: Path, parts: Iterable[list[bytes]]
+) -> Iterator[list[bytes]]:
+    """Names relative to the root, where they lie below it, some thousands at a time."""
+    start = None
+    for number, names in enumerate(filter(None, parts)):
+        if root is None:
+            for name in names:
+                if not name.startswith(b"/"):
+                    raise ValueError(
+                        f"data.root is missing: {source} lists {os.fsdecode(name)}, which is "
+                        "relative; add data.root=/path, the folder that the paths in the lists "
+                        "start from"
+                    )
+        elif number == 0 and not _mean_the_root(root, names[:_LOOKED_AT]):
+            start = os.fsencode(root.absolute()).rstrip(b"/") + b"/"
+        if start is None:
+            yield [name.lstrip(b"/") for name in names]
+        else:
+            yield [name.removeprefix(start) for name in names]
+
+
+def _mean_the_root(root: Path, names: list[bytes]) -> bool:
+    """Whether paths that start with a slash mean the dataset's folder.
+
+    The official lists of Places2 do so.
+    """
+    slashed = [os.fsdecode(name) for name in names if name.startswith(b"/")]
     below_root = any((root / name.lstrip("/")).exists() for name in slashed)
-    # The official lists of Places2 start every path with a slash and mean the dataset's folder.
-    if below_root or not any(Path(name).exists() for name in slashed):
-        yield from (name.lstrip(b"/") for name in names)
-    else:
-        start = os.fsencode(root.absolute()).rstrip(b"/") + b"/"
-        yield from (name.removeprefix(start) for name in names)
-
-
-def _is_image(name: bytes) -> bool:
-    """Whether a path is one of an image that is not hidden."""
-    return name.lower().endswith(_SUFFIXES) and name[name.rfind(b"/") + 1] != ord(".")
+    return below_root or not any(Path(name).exists() for name in slashed)
 
 
 def _plain(name: bytes) -> bytes:
     """The path without what means nothing in it, and with the user's home in place of `~`."""
     if name.startswith(b"~/"):
         name = os.fsencode(Path.home()) + name[1:]
-    if b"./" in name or b"//" in name:
+    if b"./" in name or b"//" in name:  # most have neither
         start = b"/" if name.startswith(b"/") else b""
         name = start + b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
     return name

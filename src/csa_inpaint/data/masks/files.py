@@ -252,7 +252,8 @@ class ChosenMask(MaskGenerator):
             ValueError: no file fits.
         """
         measured = self.folder.measured(*size, processes=True)
-        self._choices[size] = self._fitting(measured, *size)
+        if size not in self._choices:
+            self._choices[size] = self._fitting(measured, *size)
         return measured.bad
 
     def _fitting(self, measured: Measured, height: int, width: int) -> npt.NDArray[np.int32]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from csa_inpaint.cli.parallel import in_parallel
-from csa_inpaint.data.array_cache import cache_file, load_arrays, save_arrays
+from csa_inpaint.data.array_cache import cache_file, load_arrays, one_process, save_arrays
 from csa_inpaint.data.listing import FileList
 from csa_inpaint.data.masks.generator import BadMaskError
 from csa_inpaint.data.masks.raster import dilated, turned
@@ -70,14 +70,22 @@ def measure(survey: Survey, processes: bool) -> Measured:
     if len(files) < CACHE_FROM:
         return measure_part(survey)
     cache, state = cache_file("masks", survey.key()), survey.state()
-    known = load_arrays(cache)
-    if known is not None and np.array_equal(known["state"], state):
-        bad = np.flatnonzero(known["pixels"][:, 0, 0] < 0).tolist()
-        return Measured(
-            known["pixels"],
-            known["touches"],
-            measure_part(survey._replace(files=files.select(bad))).bad,
-        )
+    with one_process(cache, f"measuring the mask files in {files.root}"):
+        known = load_arrays(cache)
+        if known is None or not np.array_equal(known["state"], state):
+            measured = _measure_all(survey, processes)
+            save_arrays(cache, state=state, pixels=measured.pixels, touches=measured.touches)
+            return measured
+    bad = np.flatnonzero(known["pixels"][:, 0, 0] < 0).tolist()
+    return Measured(
+        known["pixels"],
+        known["touches"],
+        measure_part(survey._replace(files=files.select(bad))).bad,
+    )
+
+
+def _measure_all(survey: Survey, processes: bool) -> Measured:
+    files = survey.files
     _log.info("measuring the holes of %d mask files in %s, once", len(files), files.root)
     parts = [
         survey._replace(files=files[start : start + _TOGETHER])
@@ -88,13 +96,11 @@ def measure(survey: Survey, processes: bool) -> Measured:
         if processes
         else map(measure_part, parts)
     )
-    measured = Measured(
+    return Measured(
         np.concatenate([result.pixels for result in results]),
         np.concatenate([result.touches for result in results]),
         [bad for result in results for bad in result.bad],
     )
-    save_arrays(cache, state=state, pixels=measured.pixels, touches=measured.touches)
-    return measured
 
 
 def measure_part(survey: Survey) -> Measured:
