@@ -1,5 +1,10 @@
 """Fill holes: ``python -m csa_inpaint.predict checkpoint=… images=… masks=… output=…``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("predict")  # the imports below take seconds
+
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
