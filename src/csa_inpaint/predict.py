@@ -11,17 +11,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from rich.progress import track
 
 from csa_inpaint.cli.entry import command
 from csa_inpaint.data.masks import Polarity, load_mask
-from csa_inpaint.inference import inpaint
-from csa_inpaint.inference.files import Photo, read_photo, write_photo
+from csa_inpaint.inference.files import read_photo, write_photo
 from csa_inpaint.inference.network import is_out_of_memory
 from csa_inpaint.inference.pairing import Existing, Job, plan, some
+from csa_inpaint.inference.photos import fill_photo
 from csa_inpaint.training.loading import load_model
 
 INTERRUPTED = 130  # exit status that a shell gives a command stopped by Ctrl-C
@@ -100,12 +99,7 @@ class _Filler:
             photo = photo.opaque()
         else:
             hole = load_mask(job.mask, self.polarity, size=photo.size)
-        if photo.deep is None:
-            photo = Photo(inpaint(self.model, photo.image, hole, **self.settings), None)
-        else:
-            colours = np.ascontiguousarray(photo.deep[..., :3])
-            photo.deep[..., :3] = inpaint(self.model, colours, hole, **self.settings)
-        write_photo(photo, job.output)
+        write_photo(fill_photo(self.model, photo, hole, **self.settings), job.output)
 
 
 def _remaining(jobs: Sequence[Job], existing: Existing) -> list[Job]:
