@@ -61,13 +61,13 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
 
     def show(path: str | None) -> tuple[Any, ...]:
         """Put the photo under the brush; the results of another photo go away."""
-        empty = (None, None, None, None, None, None, "")
+        no_results = (None, None, None, None, gr.DownloadButton(interactive=False), "")
         if path is None:
-            return (None, None, *empty[1:])
+            return None, None, *no_results
         with told():
             upload = open_upload(Path(path), cfg.max_pixels)
         editor = {"background": upload.preview, "layers": [], "composite": None}
-        return (upload, editor, *empty[1:])
+        return upload, editor, *no_results
 
     def run(upload: Upload | None, editor: dict[str, Any] | None) -> tuple[Any, ...]:
         """Fill what is painted."""
@@ -77,7 +77,8 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
             filled = fill_upload(model, upload, painted(editor["layers"], upload.photo.size))
             result = save(filled, Path(tempfile.mkdtemp(dir=folder)))
         hint = "Click into the hole of the result to see where the CSA layer takes that place from."
-        return filled, filled.composite, filled.rough, filled.refined, str(result), hint
+        download = gr.DownloadButton(value=str(result), interactive=True)
+        return filled, filled.composite, filled.rough, filled.refined, download, hint
 
     def ask(filled: Filled | None, click: gr.SelectData) -> tuple[Any, str]:
         """Show the sources of the place that was clicked."""
@@ -90,6 +91,8 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
     ask.__annotations__["click"] = gr.SelectData
 
     private: dict[str, Any] = {"api_visibility": "private"}
+    # Gradio's other buttons would download the reduced picture, or offer it to a public site.
+    picture: dict[str, Any] = {"format": "png", "interactive": False, "buttons": ["fullscreen"]}
     one_at_a_time = {"concurrency_limit": 1, "concurrency_id": "model", **private}
     with gr.Blocks(
         title="csa_inpaint", analytics_enabled=False, delete_cache=(SESSION, SESSION)
@@ -107,19 +110,19 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
                     sources=(),
                     transforms=(),
                     layers=False,
-                    brush=gr.Brush(default_size=40, colors=[MAGENTA], color_mode="fixed"),
+                    brush=gr.Brush(colors=[MAGENTA], color_mode="fixed"),
                     height=560,
                 )
                 button = gr.Button("3. Fill", variant="primary", elem_id="fill")
             with gr.Column():
-                composite = gr.Image(
-                    label="Result", format="png", interactive=False, elem_id="composite"
-                )
+                composite = gr.Image(label="Result", elem_id="composite", **picture)
                 hint = gr.Markdown(elem_id="hint")
-                download = gr.DownloadButton("Download the result (PNG, full size)", elem_id="save")
+                download = gr.DownloadButton(
+                    "Download the result (PNG, full size)", elem_id="save", interactive=False
+                )
                 with gr.Row():
-                    rough = gr.Image(label="Rough", format="png", interactive=False)
-                    refined = gr.Image(label="Refined", format="png", interactive=False)
+                    rough = gr.Image(label="Rough", **picture)
+                    refined = gr.Image(label="Refined", **picture)
         results = [filled, composite, rough, refined, download, hint]
         photo.change(show, photo, [upload, editor, *results], **private)
         button.click(run, [upload, editor], results, **one_at_a_time)

@@ -71,10 +71,10 @@ def test_sources_of_a_large_hole_are_in_pixels_of_the_picture() -> None:
 
 
 def test_source_in_the_padding_is_its_mirror_image() -> None:
-    # The network mirrors 32 rows to 64: the spot's mirror image fills the patch of rows 36 to 39
+    # The network mirrors 36 rows to 64: the spot's mirror image fills the patch of rows 44 to 47
     # alone, the spot itself lies over two patches.
-    image = picture(32, 64, (23, 4, 4, 4))
-    hole = np.zeros((32, 64), dtype=bool)
+    image = picture(36, 64, (23, 4, 4, 4))
+    hole = np.zeros((36, 64), dtype=bool)
     hole[8:16, 32:40] = True
     place = sources(Direct(RED, multiple=64), image, hole, 10, 34)
     assert place.sources[0].box == (23, 4, 27, 8)

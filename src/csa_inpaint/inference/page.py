@@ -152,8 +152,10 @@ def drawn(picture: Image.Image, place: Place, scale: float) -> Image.Image:
         draw.rectangle(corners(source.box), outline=SOURCE, width=width)
         if source.share >= 0.05:
             left, top, *_ = corners(source.box)
+            # Within the picture, also for a source at its top or right edge.
+            where = min(left, canvas.width - 28), max(top - 14, 0)
             text = f"{source.share:.0%}"
-            draw.text((left, top - 14), text, fill=SOURCE, stroke_width=2, stroke_fill="black")
+            draw.text(where, text, fill=SOURCE, stroke_width=2, stroke_fill="black")
     draw.rectangle(corners(place.box), outline=PLACE, width=3)
     return canvas
 

@@ -17,6 +17,7 @@ from csa_inpaint.inference.scale import reduce
 from csa_inpaint.training.module import Inpainter
 
 MOST = 12  # sources that are told
+LEAST = 0.005  # share of a source that is told
 
 
 class Source(NamedTuple):
@@ -30,7 +31,7 @@ class Place(NamedTuple):
     """A patch of features in the hole, and what the layer makes it of."""
 
     box: Box  # in pixels of the picture
-    sources: list[Source]  # the largest share first
+    sources: list[Source]  # the largest share first; tiny ones are left out
 
 
 @torch.no_grad()
@@ -86,7 +87,7 @@ def sources(
         [
             Source(patches.box(one).times(factor).meet(picture), float(shares[index, one]))
             for one in order
-            if shares[index, one] > 0
+            if shares[index, one] >= LEAST
         ],
     )
 
