@@ -80,14 +80,14 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
         download = gr.DownloadButton(value=str(result), interactive=True)
         return filled, filled.composite, filled.rough, filled.refined, download, hint
 
-    def ask(filled: Filled | None, click: gr.SelectData) -> tuple[Any, str]:
+    def ask(filled: Filled | None, click: Any) -> tuple[Any, str]:
         """Show the sources of the place that was clicked."""
         with told():
             if filled is None:
                 raise ValueError("Nothing is filled yet: paint a hole and fill it first")
             return explain(model, filled, *click.index)
 
-    # Gradio looks up the annotation of the event by its name in the module.
+    # Gradio passes the event to the argument that is annotated with its class.
     ask.__annotations__["click"] = gr.SelectData
 
     private: dict[str, Any] = {"api_visibility": "private"}
@@ -178,7 +178,8 @@ def serve(cfg: DictConfig, block: bool = True) -> Any:
 
 def _model(cfg: DictConfig) -> Inpainter:
     if cfg.checkpoint is None:
-        model: Inpainter = csa_inpaint.load_pretrained()
+        load_pretrained: Any = csa_inpaint.load_pretrained
+        model: Inpainter = load_pretrained()
     else:
         model = load_model(Path(cfg.checkpoint), trust=cfg.trust)
     cuda = cfg.device == "auto" and torch.cuda.is_available()
