@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 import csa_inpaint
 from csa_inpaint.cli.entry import command
+from csa_inpaint.inference.network import is_out_of_memory
 from csa_inpaint.inference.page import (
     Filled,
     Upload,
@@ -55,7 +56,9 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
             yield
         except (ValueError, OSError) as error:
             raise gr.Error(str(error), duration=None, print_exception=False) from error
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             message = "There is not enough memory: reduce the photo or paint a smaller hole"
             raise gr.Error(message, duration=None, print_exception=False) from error
 
