@@ -147,7 +147,7 @@ def test_page_fills_a_painted_hole(url: str, tmp_path: Path) -> None:
         result.click(position={"x": size["width"] / 2, "y": size["height"] / 2})
         expect(page.locator("#hint")).to_contain_text("The CSA layer makes the features")
         result.click(position={"x": 2, "y": size["height"] - 2})
-        told(page, "is not in the hole")
+        expect(page.locator("#hint")).to_contain_text("is not in the hole")
         page.screenshot(path=tmp_path / "page.png", full_page=True)
         browser.close()
 

@@ -88,7 +88,10 @@ def build(model: Inpainter, cfg: DictConfig, folder: Path) -> Any:
         with told():
             if filled is None:
                 raise ValueError("Nothing is filled yet: paint a hole and fill it first")
-            return explain(model, filled, *click.index)
+            try:
+                return explain(model, filled, *click.index)
+            except ValueError as error:  # in words, since an error would cover the result
+                return filled.composite, str(error)
 
     # Gradio passes the event to the argument that is annotated with its class.
     ask.__annotations__["click"] = gr.SelectData
