@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test lint clean
+.PHONY: help train test lint docs clean
 
 # The first Python 3.11 or 3.12 that really runs and can make an environment; make PYTHON=… overrides.
 # A name on the PATH is not enough: pyenv leaves shims of versions that are not selected.
@@ -21,6 +21,10 @@ lint: .venv/.installed ## install if needed, then check style and types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+
+docs: .venv/.installed ## build the documentation site into build/docs; a warning is an error
+	$(RUN) pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build
 
 clean: ## remove the environment, caches and builds; trained runs stay
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,12 +1,12 @@
-"""What each departure from the paper costs or gains: trainings of equal length, one table, one plot.
+"""What each departure from the paper costs or gains: trainings of equal length, a table, a plot.
 
     python benchmarks/recipe.py data=folder data.root=DIR --steps 360 --output runs/recipe
 
 trains every variant (or those that ``--variants`` names) through the command line of the library on
 one thread, and scores the last checkpoint on the validation pictures. Finished variants of the
-output folder are kept, so an interrupted table goes on. With ``--backbone FILE`` (torchvision's
-AlexNet convolutions) the table has LPIPS; ``--vgg FILE`` gives the variants that look through VGG-16
-its trained weights. The table and the plot go to benchmarks/results/recipe.{md,json,png}.
+output folder are kept, so an interrupted table goes on. ``--backbone FILE`` (torchvision's AlexNet
+convolutions) adds LPIPS; ``--vgg FILE`` gives the variants that look through VGG-16 its trained
+weights. The table and the plot go to benchmarks/results/recipe.{md,json,png}.
 """
 
 import argparse

@@ -1,5 +1,10 @@
 """Check a data set: ``python -m csa_inpaint.check_data data=… mask=…``; ``--help`` tells more."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("check_data")  # the imports below take seconds
+
 import json
 import logging
 import sys

@@ -1,5 +1,10 @@
 """Compare evaluations: ``python -m csa_inpaint.compare RUN RUN …``; ``--help`` tells more."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("compare")  # the imports below take seconds
+
 import csv
 import json
 import sys

@@ -1,5 +1,10 @@
 """Score methods: ``python -m csa_inpaint.evaluate checkpoint=PATH``; ``--help`` tells more."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("evaluate")  # the imports below take seconds
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

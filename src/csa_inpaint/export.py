@@ -3,6 +3,11 @@
 ``python -m csa_inpaint.export --help`` lists all formats and keys.
 """
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("export")  # the imports below take seconds
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol

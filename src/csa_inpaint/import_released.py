@@ -3,6 +3,11 @@
 ``python -m csa_inpaint.import_released --help`` lists all keys.
 """
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("import_released")  # the imports below take seconds
+
 from pathlib import Path
 from typing import Any
 

@@ -1,5 +1,10 @@
 """Freeze a benchmark: ``python -m csa_inpaint.make_benchmark``; ``--help`` tells more."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("make_benchmark")  # the imports below take seconds
+
 from pathlib import Path
 from typing import Any
 

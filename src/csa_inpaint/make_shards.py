@@ -1,5 +1,10 @@
 """Pack a data set into shards: ``python -m csa_inpaint.make_shards data=… output=…``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("make_shards")  # the imports below take seconds
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

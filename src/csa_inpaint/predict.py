@@ -1,5 +1,10 @@
 """Fill holes: ``python -m csa_inpaint.predict images=… masks=… output=…``; see ``--help``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("predict")  # the imports below take seconds
+
 import sys
 import tempfile
 import zlib
@@ -16,10 +21,10 @@ from rich.progress import track
 from csa_inpaint.cli.entry import command
 from csa_inpaint.data.masks import Mask, MaskGenerator, Polarity, Shown, load_mask
 from csa_inpaint.data.transforms import View
-from csa_inpaint.inference import inpaint
-from csa_inpaint.inference.files import Photo, read_photo, write_photo
+from csa_inpaint.inference.files import read_photo, write_photo
 from csa_inpaint.inference.network import is_out_of_memory
 from csa_inpaint.inference.pairing import Existing, Job, Made, plan, some
+from csa_inpaint.inference.photos import fill_photo
 from csa_inpaint.training.loading import load_model
 from csa_inpaint.weights.shipped import shipped_name
 
@@ -132,12 +137,7 @@ class _Filler:
         else:
             hole = photo.alpha_hole(str(job.image))
             photo = photo.opaque()
-        if photo.deep is None:
-            photo = Photo(inpaint(self.model, photo.image, hole, **self.settings), None)
-        else:
-            colours = np.ascontiguousarray(photo.deep[..., :3])
-            photo.deep[..., :3] = inpaint(self.model, colours, hole, **self.settings)
-        write_photo(photo, job.output)
+        write_photo(fill_photo(self.model, photo, hole, **self.settings), job.output)
 
     def _draw(self, drawer: MaskGenerator, image: Path, size: tuple[int, int]) -> Mask:
         """The mask of a picture, which the seed and the picture's name decide."""

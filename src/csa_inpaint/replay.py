@@ -1,5 +1,10 @@
 """Replay a step on which training failed: ``python -m csa_inpaint.replay dump=PATH``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("replay")  # the imports below take seconds
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

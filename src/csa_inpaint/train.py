@@ -1,5 +1,10 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("train")  # the imports below take seconds
+
 import json
 import shlex
 from pathlib import Path

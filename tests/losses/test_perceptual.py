@@ -62,17 +62,15 @@ def test_feature_terms_reach_the_image_and_vanish_at_the_truth(
 def test_feature_term_is_the_mean_over_its_levels() -> None:
     step = step_of(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
     alone = [Perceptual("a", levels=[level]).loss(step) for level in (0, 2)]
-    torch.testing.assert_close(
-        Perceptual("b", levels=[0, 2]).loss(step), torch.stack(alone).mean()
-    )
+    torch.testing.assert_close(Perceptual("b", levels=[0, 2]).loss(step), torch.stack(alone).mean())
 
 
 @pytest.mark.parametrize("levels", [[], [3], [-1]])
 def test_feature_term_refuses_other_levels(levels: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"perceptual.levels=.*relu3_3"):
+    with pytest.raises(ValueError, match=r"perceptual\.levels=.*relu3_3"):
         Perceptual("perceptual", levels=levels)
 
 
 def test_feature_term_refuses_another_image() -> None:
-    with pytest.raises(ValueError, match="style.image='masked'"):
+    with pytest.raises(ValueError, match=r"style\.image='masked'"):
         Style("style", image="masked")  # type: ignore[arg-type]

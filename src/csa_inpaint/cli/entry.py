@@ -205,6 +205,26 @@ def config_groups(directory: Path) -> dict[str, list[str]]:
     return groups
 
 
+def list_choices(composed: DictConfig, *more: str) -> str:
+    """Lines with groups and their choices, for the help of a command.
+
+    Args:
+        composed: the groups that the command's configuration is composed of, as
+            ``hydra.runtime.choices`` holds them. Hydra's own groups are left out.
+        more: groups that a command line may add with ``+GROUP=NAME``.
+    """
+    groups = config_groups(config_directory())
+    names = sorted({str(key).split("@")[0] for key in composed} & groups.keys() | {*more})
+    lines = [
+        f"{name}: {', '.join(groups[name])}" for name in names if name.split("/")[0] != "hydra"
+    ]
+    return "\n".join(lines)
+
+
+# The templates of help in ``conf/`` call it: ``${choices:${hydra.runtime.choices},experiment}``.
+OmegaConf.register_new_resolver("choices", list_choices, replace=True)
+
+
 def _keys(config_name: str, choices: list[str]) -> list[str]:
     """All dotted keys of the configuration; none where Hydra cannot compose the configuration."""
     GlobalHydra.instance().clear()

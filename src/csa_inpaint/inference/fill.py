@@ -18,7 +18,7 @@ from csa_inpaint.inference.holes import (
     group_cell,
     own_hole,
     plan,
-    spread,
+    windows,
 )
 from csa_inpaint.inference.network import Network, is_out_of_memory
 from csa_inpaint.inference.scale import any_pixel, enlarge, reduce
@@ -116,17 +116,12 @@ def _look(
     factor, size = region.factor, region.window
     picture = Box(0, 0, *hole.shape)
     grid = picture.cells(factor)
-    box = region.box.cells(factor)
-    windows = [
-        Box(top, left, min(top + size, grid.bottom), min(left + size, grid.right))
-        for top in spread(box.top, box.bottom, grid.bottom, size, region.core)
-        for left in spread(box.left, box.right, grid.right, size, region.core)
-    ]
+    covering = windows(region, hole.shape)
     area = Box(
-        min(window.top for window in windows),
-        min(window.left for window in windows),
-        max(window.bottom for window in windows),
-        max(window.right for window in windows),
+        min(window.top for window in covering),
+        min(window.left for window in covering),
+        max(window.bottom for window in covering),
+        max(window.right for window in covering),
     )
     if factor > 1:  # more of the picture, to take detail from
         area = area.grow(size // 2).meet(grid)
@@ -135,12 +130,12 @@ def _look(
     own = torch.from_numpy(own_hole(hole, labels, group, region, pixels))[None]
     inside = any_pixel(own, factor)
     margin = (size - region.core) // 2
-    windows = [
+    needed = [
         window.within(area)
-        for window in windows
+        for window in covering
         if (inside & ~seen)[:, *_core(window, margin, grid).meet(area).within(area).slices].any()
     ]
-    return _View(region, area, cells, seen, inside, windows)
+    return _View(region, area, cells, seen, inside, needed)
 
 
 def _core(window: Box, margin: int, grid: Box) -> Box:

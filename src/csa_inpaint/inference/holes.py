@@ -191,6 +191,22 @@ def plan(hole: Mask, size: int, strategy: Strategy) -> tuple[list[Region], Label
     return _share_windows(regions), labels
 
 
+def windows(region: Region, size: tuple[int, int]) -> list[Box]:
+    """The windows that cover a region, in cells of the picture.
+
+    Args:
+        region: see ``plan``.
+        size: height and width of the picture in pixels.
+    """
+    grid = Box(0, 0, *size).cells(region.factor)
+    box, side = region.box.cells(region.factor), region.window
+    return [
+        Box(top, left, min(top + side, grid.bottom), min(left + side, grid.right))
+        for top in spread(box.top, box.bottom, grid.bottom, side, region.core)
+        for left in spread(box.left, box.right, grid.right, side, region.core)
+    ]
+
+
 def check_strategy(name: str) -> Strategy:
     """The strategy of that name, or a ``ValueError`` that lists the names."""
     for strategy in get_args(Strategy):

@@ -72,9 +72,9 @@ def inpaint(
     """
     if size is not None and size < 1:
         raise ValueError(f"size={size}: expected the side of the training images, in pixels")
-    filler = _Filler(
+    filler = Filler(
         Network(model, batch_size),
-        (model.trained_size or DEFAULT_SIZE) if size is None else size,
+        trained_side(model, size),
         check_strategy(size_strategy),
         blend,
     )
@@ -90,8 +90,19 @@ def inpaint(
     )
 
 
-class _Filler:
-    """Fills each kind of image with the same settings."""
+def trained_side(model: Inpainter, size: int | None) -> int:
+    """Side of the images that the model was trained on: as given, as the model says, or 256."""
+    return (model.trained_size or DEFAULT_SIZE) if size is None else size
+
+
+class Filler:
+    """Fills each kind of image with the same settings.
+
+    Args:
+        network: predicts windows of pictures.
+        size: side of the images that the model was trained on, in pixels.
+        strategy, blend: see ``inpaint``.
+    """
 
     def __init__(self, network: Network, size: int, strategy: Strategy, blend: BlendName) -> None:
         self.network = network

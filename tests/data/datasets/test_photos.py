@@ -16,8 +16,10 @@ def test_shipped_photos_are_split_by_group_and_attributed() -> None:
         rows = {row["file"]: row for row in csv.DictReader(file)}
     assert sorted(rows) == [f"train/{name}" for name in train] + [f"val/{name}" for name in val]
     assert all(row["author"] and row["licence"] and row["group"] for row in rows.values())
-    groups = [{rows[f"{split}/{name}"]["group"] for name in names}
-              for split, names in (("train", train), ("val", val))]
+    groups = [
+        {rows[f"{split}/{name}"]["group"] for name in names}
+        for split, names in (("train", train), ("val", val))
+    ]
     assert not groups[0] & groups[1]
 
 
