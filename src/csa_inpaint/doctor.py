@@ -64,7 +64,11 @@ class Place(NamedTuple):
 
 
 def diagnose(cfg: DictConfig) -> list[Row]:
-    """Run all checks in every process. Rank 0 gets its rows and what went wrong in the others."""
+    """Run all checks in this process, beside those of the processes it was launched with.
+
+    Returns:
+        This process's rows, and those of the other processes that are not ``ok``.
+    """
     environment = _launched_by()
     rows = _caught("versions", check_versions)
     rows += _caught("GPU", check_gpus)

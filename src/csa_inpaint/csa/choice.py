@@ -145,6 +145,7 @@ def kernel_errors(kernels: ModuleType, case: Case) -> dict[str, float]:
     """
     device, dtype, size, cosine, guarded, detach_weights = case
     generator = torch.Generator().manual_seed(0)  # The training's random numbers stay untouched.
+    # 112 patches: a multiple of 16 as in most maps, for which Triton compiles kernels of their own.
     noise = torch.randn(3, 2, 112, size, generator=generator, dtype=torch.float64, device="cpu")
     # Patches of eight kinds: each has similar ones, and no similarity is a difference of rounding.
     patches = noise[0, :, :8].repeat(1, 14, 1) + 0.5 * noise[1]
@@ -168,9 +169,7 @@ def kernel_errors(kernels: ModuleType, case: Case) -> dict[str, float]:
     saved = (grad, patches, hole, linked, match, wanted.float(), wanted_weights.float())
     given = [x.to(device) for x in saved]
     with torch.cuda.device_of(given[0]):  # type: ignore[no-untyped-call]
-        gradient = kernels.attend_backward(
-            *(x.to(device) for x in saved), cosine, guarded, detach_weights
-        ).cpu()
+        gradient = kernels.attend_backward(*given, cosine, guarded, detach_weights).cpu()
     saved = (grad.double(), wide, hole, linked, match, wanted, wanted_weights)
     wanted_gradient = propagate_backward_pytorch(*saved, cosine, guarded, detach_weights)
     return {
