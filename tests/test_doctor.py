@@ -86,9 +86,10 @@ def test_table_is_shown_in_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    doctor.show([Row("disk", "failure", "2 GB free", "make room")], as_json=False)
+    doctor.show([Row("disk", "failure", "[red] 2 GB free", "make room")], as_json=False)
     out = capsys.readouterr().out
     assert "│" in out
+    assert "[red] 2 GB free" in out
     assert "→ make room" in out
     assert "a training would fail" in out
 

@@ -26,6 +26,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from omegaconf import DictConfig
 from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import distributed
 from torchvision.models import VGG16_Weights
@@ -478,8 +479,10 @@ def show(rows: list[Row], as_json: bool) -> None:
     elif console.is_terminal:
         table = Table("", "check", "found")
         for row in rows:
-            found = f"{row.found}\n[bold]→ {row.remedy}[/bold]" if row.remedy else row.found
-            table.add_row(f"[{COLOURS[row.status]}]{row.status}[/]", row.check, found)
+            found = escape(row.found)  # Messages may hold brackets, which are no markup.
+            if row.remedy:
+                found += f"\n[bold]→ {escape(row.remedy)}[/bold]"
+            table.add_row(f"[{COLOURS[row.status]}]{row.status}[/]", escape(row.check), found)
         Console().print(table, verdict)
     else:
         for row in rows:
