@@ -25,8 +25,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from csa_inpaint.csa import CSALayer, naive_csa
-from csa_inpaint.csa.attend import attend_pytorch, triton_kernels
-from csa_inpaint.csa.propagate import links, propagate_backward_pytorch, propagate_pytorch
+from csa_inpaint.csa.choice import triton_kernels
+from csa_inpaint.csa.propagate import (
+    attend_pytorch,
+    links,
+    propagate_backward_pytorch,
+    propagate_pytorch,
+)
 from csa_inpaint.csa.search import search_pytorch
 
 CHANNELS = 512
@@ -254,7 +259,9 @@ def gpu(repeats: int, quick: bool) -> list[str]:
         for batch in (1, 16):
             x, mask = inputs(batch, device="cuda", dtype=dtype)
             if triton_kernels(x.flatten(2).mT) is None:
-                raise SystemExit("Triton is not installed: there are no kernels to measure")
+                raise SystemExit(
+                    "Triton is not installed or its kernels do not work: nothing to measure"
+                )
             errors = check(x, mask)
             limits = (2e-6, 1e-5, 1e-5 if dtype == torch.float32 else 1e-2)
             if any(error > limit for error, limit in zip(errors, limits, strict=True)):

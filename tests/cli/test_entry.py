@@ -499,6 +499,7 @@ def test_import_overwrites_only_when_told_and_names_wrong_keys(imported: dict[st
         "compare",
         "predict",
         "check_data",
+        "doctor",
         "import_released",
         "make_benchmark",
         "make_shards",

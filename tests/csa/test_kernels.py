@@ -16,8 +16,8 @@ from packaging.version import Version
 from torch import Tensor
 
 from csa_inpaint import CSALayer
-from csa_inpaint.csa.attend import attend_pytorch
-from csa_inpaint.csa.propagate import links, propagate_backward_pytorch
+from csa_inpaint.csa.choice import Case, kernel_errors, kernel_fault
+from csa_inpaint.csa.propagate import attend_pytorch, links, propagate_backward_pytorch
 from csa_inpaint.csa.search import search_pytorch
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -250,6 +250,23 @@ def test_constant_weights_have_no_part_in_the_gradient_of_huge_patches() -> None
     saved = (torch.ones_like(generated), patches, hole, linked, match, generated, weights)
     wanted = propagate_backward_pytorch(*saved, True, True, True)
     torch.testing.assert_close(kernels.attend_backward(*saved, True, True, True), wanted)
+
+
+@on_device
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("guarded", [True, False])
+def test_comparison_before_the_first_use_finds_no_fault(dtype: torch.dtype, guarded: bool) -> None:
+    from csa_inpaint.csa import kernels
+
+    case = Case(torch.device(DEVICE), dtype, 9, guarded=guarded)
+    assert kernel_fault(case) is None
+    errors = kernel_errors(kernels, case)
+    assert max(errors[name] for name in ("match", "generated", "weights")) < 1e-5
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="the interpreter alone takes bfloat16 for integers")
+def test_comparison_finds_the_fault_of_the_interpreter() -> None:
+    assert "match off by" in str(kernel_fault(Case(torch.device("cpu"), torch.bfloat16, 9)))
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU")

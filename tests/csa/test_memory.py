@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from csa_inpaint.csa.attend import attend_pytorch
-from csa_inpaint.csa.propagate import links, propagate_backward_pytorch
+from csa_inpaint.csa.propagate import attend_pytorch, links, propagate_backward_pytorch
 from csa_inpaint.csa.search import BLOCK
 
 

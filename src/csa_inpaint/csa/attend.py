@@ -1,14 +1,12 @@
 """Search and propagate as one operator: in Triton on CUDA, in PyTorch elsewhere."""
 
-from importlib.util import find_spec
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from csa_inpaint.csa.propagate import propagate_backward_pytorch, propagate_pytorch
-from csa_inpaint.csa.search import search_pytorch
+from csa_inpaint.csa.choice import triton_kernels
+from csa_inpaint.csa.propagate import attend_pytorch, propagate_backward_pytorch
 
 
 def attend(
@@ -56,8 +54,8 @@ def _attend(
     guarded: bool,
     detach_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    if kernels := triton_kernels(patches):
-        with torch.cuda.device(patches.device):
+    if kernels := triton_kernels(patches, cosine, guarded, detach_weights):
+        with torch.cuda.device_of(patches):  # type: ignore[no-untyped-call]
             values: tuple[Tensor, Tensor, Tensor] = kernels.attend(
                 patches, hole, linked, cosine, guarded
             )
@@ -79,17 +77,6 @@ def _(patches: Tensor, hole: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def attend_pytorch(
-    patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The PyTorch form of ``attend``, without autograd."""
-    match, unit, norm = search_pytorch(patches, hole)
-    generated, weights = propagate_pytorch(
-        patches, hole, linked, match, unit, norm, cosine, guarded
-    )
-    return generated, match, weights
-
-
 @torch.library.custom_op("csa_inpaint::attend_backward", mutates_args=())
 def _attend_backward(
     grad: Tensor,
@@ -106,8 +93,8 @@ def _attend_backward(
     arguments = (
         grad, patches, hole, linked, match, generated, weights, cosine, guarded, detach_weights
     )  # fmt: skip
-    if kernels := triton_kernels(patches):
-        with torch.cuda.device(patches.device):
+    if kernels := triton_kernels(patches, cosine, guarded, detach_weights):
+        with torch.cuda.device_of(patches):  # type: ignore[no-untyped-call]
             return torch.empty_like(patches).copy_(kernels.attend_backward(*arguments))
     with torch.autocast(patches.device.type, enabled=False):
         return propagate_backward_pytorch(*arguments)
@@ -137,20 +124,3 @@ def _backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _attend.register_autograd(_backward, setup_context=_save)
-
-
-def triton_kernels(patches: Tensor) -> ModuleType | None:
-    """Return the module of Triton kernels, or None where the PyTorch forms do the work.
-
-    The PyTorch forms take float64 patches, patches of more numbers than a program can keep on chip,
-    and maps whose offsets need more than 32 bits.
-    """
-    _, count, size = patches.shape
-    too_large = size > 16384 or count * size >= 2**31
-    if not patches.is_cuda or patches.dtype == torch.float64 or too_large:
-        return None
-    if find_spec("triton") is None:
-        return None
-    from csa_inpaint.csa import kernels  # Triton is optional, and slow to import
-
-    return kernels

@@ -6,7 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from csa_inpaint.csa.search import in_range, normalize_, rounding, take_columns
+from csa_inpaint.csa.search import (
+    in_range,
+    normalize_,
+    rounding,
+    search_pytorch,
+    take_columns,
+)
 
 
 def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
@@ -25,6 +31,17 @@ def links(hole: Tensor, columns: int, across_gaps: bool) -> Tensor:
         return hole & (hole.cumsum(1) > 1)
     rows = hole.view(len(hole), -1, columns)
     return (rows & F.pad(rows, (1, 0))[..., :-1]).flatten(1)
+
+
+def attend_pytorch(
+    patches: Tensor, hole: Tensor, linked: Tensor, cosine: bool, guarded: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The PyTorch form of ``attend``, without autograd."""
+    match, unit, norm = search_pytorch(patches, hole)
+    generated, weights = propagate_pytorch(
+        patches, hole, linked, match, unit, norm, cosine, guarded
+    )
+    return generated, match, weights
 
 
 def propagate_pytorch(
