@@ -1,5 +1,10 @@
 """Look over a machine before a long training: ``python -m csa_inpaint.doctor``; see ``--help``."""
 
+from csa_inpaint.cli.help import answer
+
+if __name__ == "__main__":
+    answer("doctor")  # the imports below take seconds
+
 import hashlib
 import json
 import os
