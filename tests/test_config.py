@@ -26,6 +26,12 @@ CHOICES = sorted(
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
+# What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
+METHODS = {
+    "gated_conv": ({8}, {"sn_patch"}),
+    "partial_conv": ({2**6, 2**8}, set()),
+}
+CSA = ({2**8}, {"patch", "feature"})
 
 
 @pytest.fixture
@@ -36,8 +42,8 @@ def run_folder(tmp_path: Path) -> Iterator[Path]:
 
 def small(choice: str) -> tuple[str, ...]:
     """Overrides that make any model quick to build."""
-    width = "model.generator.width=4" if "gated_conv" in choice else "model.width=4"
-    return (width, *SMALL)
+    other = any(method in choice for method in METHODS)
+    return ("model.generator.width=4" if other else "model.width=4", *SMALL)
 
 
 def composed(run_folder: Path, *overrides: str) -> DictConfig:
@@ -95,16 +101,24 @@ def test_experiment_makes_its_parts(run_folder: Path, tmp_path: Path, experiment
     for name in ("data_large/a/arch/1.jpg", "data_large/b/beach/2.jpg", "val_large/3.jpg"):
         path = tmp_path / "places2" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (300, 280), "teal").save(path)
-    own_photos = "places2" not in experiment
-    root = [] if own_photos else [f"data.root={tmp_path / 'places2'}"]
-    made = parts(composed(run_folder, f"+experiment={experiment}", *root, *small(experiment)))
+        Image.new("RGB", (540, 520), "teal").save(path)
+    (tmp_path / "masks").mkdir()
+    mask = Image.new("L", (512, 512))
+    mask.paste(255, (100, 100, 200, 300))
+    mask.save(tmp_path / "masks/1.png")
+    config = composed(run_folder, f"+experiment={experiment}", *small(experiment))
+    own_photos = config.data.root is None and "Places2" not in config.data.layout._target_
+    if not own_photos:
+        config.data.root = str(tmp_path / "places2")
+    if "root" in config.mask:
+        config.mask.root = str(tmp_path / "masks")
+    made = parts(config)
     assert isinstance(made["data"], InpaintingDataModule)
-    size = 128 if own_photos else 256
+    size = 128 if own_photos else config.data.size
     assert next(iter(made["data"].train_dataloader())).image.shape == (1, 3, size, size)
-    gated = "gated_conv" in experiment
-    assert made["model"].multiple == (8 if gated else 2**8)
-    names = {"sn_patch"} if gated else {"patch", "feature"}
+    found = [known for method, known in METHODS.items() if method in experiment]
+    multiples, names = found[0] if found else CSA
+    assert made["model"].multiple in multiples
     assert {adversary.name for adversary in made["adversaries"]} == names
 
 

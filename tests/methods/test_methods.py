@@ -43,6 +43,16 @@ METHODS = {
         2,
         {"l1_rough", "l1_refined", "sn_patch"},
     ),
+    "partial_conv": Method(
+        [
+            "+experiment=partial_conv",
+            "model.generator.width=4",
+            "model.generator.depth=4",
+            "model.vgg.width=4",
+        ],
+        1,
+        {"valid", "hole", "perceptual", "style", "tv"},
+    ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -53,7 +63,8 @@ def parts(method: Method, seed: int = 0, **settings: Any) -> tuple[Inpainter, li
         config = compose("train", method.choices)
     torch.manual_seed(seed)
     module = instantiate(config.model, **settings, _convert_="all")
-    return module, [instantiate(node, _convert_="all") for node in config.adversary.values()]
+    adversaries = config.get("adversary", {}).values()  # a method may have none
+    return module, [instantiate(node, _convert_="all") for node in adversaries]
 
 
 @each_method

@@ -1,6 +1,14 @@
 """The generator's losses without a discriminator: pure functions, and the terms made of them."""
 
 from csa_inpaint.losses.consistency import consistency_loss
+from csa_inpaint.losses.perceptual import (
+    Perceptual,
+    Style,
+    TotalVariation,
+    perceptual_loss,
+    style_loss,
+    total_variation,
+)
 from csa_inpaint.losses.reconstruction import reconstruction_loss
 from csa_inpaint.losses.step import Step
 from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
@@ -8,9 +16,15 @@ from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
 __all__ = [
     "Consistency",
     "LossTerm",
+    "Perceptual",
     "Reconstruction",
     "Step",
+    "Style",
     "Term",
+    "TotalVariation",
     "consistency_loss",
+    "perceptual_loss",
     "reconstruction_loss",
+    "style_loss",
+    "total_variation",
 ]
