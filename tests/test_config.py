@@ -28,6 +28,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
 # What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
 METHODS = {
+    "context_encoder": ({2**7}, {"context"}),
     "gated_conv": ({8}, {"sn_patch"}),
     "partial_conv": ({2**6, 2**8}, set()),
 }

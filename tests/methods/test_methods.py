@@ -53,6 +53,17 @@ METHODS = {
         1,
         {"valid", "hole", "perceptual", "style", "tv"},
     ),
+    "context_encoder": Method(
+        [
+            "+experiment=context_encoder",
+            "model.generator.width=4",
+            "model.generator.depth=3",
+            "model.generator.bottleneck=8",
+            "adversary.context.width=4",
+        ],
+        1,
+        {"l2", "context"},
+    ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 

@@ -1,5 +1,6 @@
 """Adversaries: the callbacks that bring a discriminator, their objectives and their networks."""
 
+from csa_inpaint.adversaries.context import ContextAdversary
 from csa_inpaint.adversaries.contract import Adversary
 from csa_inpaint.adversaries.objectives import (
     WGANGP,
@@ -15,6 +16,7 @@ from csa_inpaint.adversaries.sn_patch import SNPatchAdversary
 __all__ = [
     "WGANGP",
     "Adversary",
+    "ContextAdversary",
     "FeatureAdversary",
     "Hinge",
     "LeastSquares",

@@ -10,6 +10,7 @@ from csa_inpaint.losses.perceptual import (
     total_variation,
 )
 from csa_inpaint.losses.reconstruction import reconstruction_loss
+from csa_inpaint.losses.rim import RimReconstruction
 from csa_inpaint.losses.step import Step
 from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
 
@@ -18,6 +19,7 @@ __all__ = [
     "LossTerm",
     "Perceptual",
     "Reconstruction",
+    "RimReconstruction",
     "Step",
     "Style",
     "Term",
