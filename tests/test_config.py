@@ -30,6 +30,7 @@ SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a
 METHODS = {
     "context_encoder": ({2**7}, {"context"}),
     "gated_conv": ({8}, {"sn_patch"}),
+    "shift_net": ({2**6, 2**8}, {"patch"}),
     "partial_conv": ({2**6, 2**8}, set()),
 }
 CSA = ({2**8}, {"patch", "feature"})

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from csa_inpaint import Inpainter, inpaint, load_model
+from csa_inpaint import CSALayer, Inpainter, inpaint, load_model
 from csa_inpaint.cli.conf import config_directory
 
 Make = Callable[..., Any]
@@ -63,6 +63,11 @@ METHODS = {
         ],
         1,
         {"l2", "context"},
+    ),
+    "shift_net": Method(
+        ["+experiment=shift_net", "model.generator.width=4", "model.generator.depth=4"],
+        1,
+        {"l1", "guidance", "patch"},
     ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
@@ -151,6 +156,22 @@ def test_method_loads_and_fills_pictures_of_odd_sizes(
         assert filled.shape == image.shape
         assert torch.equal(filled[:, mask[0] == 0], image[:, mask[0] == 0])
         assert not torch.equal(filled, image)
+
+
+@pytest.mark.parametrize("attention", ["shift"])
+def test_attention_of_another_method_trains_and_loads_in_the_csa_generator(
+    attention: str, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> None:
+    small = ["model.width=4", "model.depth=4", "adversary=[]"]
+    choices = [f"model/attention={attention}", "model.loss_weights.consistency=0", *small]
+    module, _ = parts(Method(choices, 2, set()))
+    before = [p.detach().clone() for p in module.generator.parameters()]
+    make_trainer([save_after()]).fit(module, make_batches(1), make_batches(1))
+    after = module.generator.parameters()
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.dim() == 4)
+    loaded = load_model(tmp_path / "end.ckpt").generator.refinement.attention
+    assert type(loaded) is type(module.generator.refinement.attention)
+    assert type(loaded) is not CSALayer
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The generator's losses without a discriminator: pure functions, and the terms made of them."""
 
 from csa_inpaint.losses.consistency import consistency_loss
+from csa_inpaint.losses.guidance import Guidance, guidance_loss
 from csa_inpaint.losses.perceptual import (
     Perceptual,
     Style,
@@ -16,6 +17,7 @@ from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
 
 __all__ = [
     "Consistency",
+    "Guidance",
     "LossTerm",
     "Perceptual",
     "Reconstruction",
@@ -25,6 +27,7 @@ __all__ = [
     "Term",
     "TotalVariation",
     "consistency_loss",
+    "guidance_loss",
     "perceptual_loss",
     "reconstruction_loss",
     "style_loss",
