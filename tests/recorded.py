@@ -29,4 +29,6 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def error(output: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest expected value."""
-    return float((output - expected).detach().abs().max() / expected.abs().max().clamp(min=1e-30))
+    return float(
+        (output - expected).detach().abs().max() / expected.detach().abs().max().clamp(min=1e-30)
+    )

@@ -29,6 +29,7 @@ SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a
 # What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
 METHODS = {
     "context_encoder": ({2**7}, {"context"}),
+    "contextual_attention": ({8}, {"local", "global"}),
     "gated_conv": ({8}, {"sn_patch"}),
     "shift_net": ({2**6, 2**8}, {"patch"}),
     "partial_conv": ({2**6, 2**8}, set()),

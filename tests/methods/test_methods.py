@@ -69,6 +69,19 @@ METHODS = {
         1,
         {"l1", "guidance", "patch"},
     ),
+    "contextual_attention": Method(
+        [
+            "+experiment=contextual_attention",
+            "model.generator.width=2",
+            "model.generator_every=2",
+            "box=32",
+            "adversary.local.width=2",
+            "adversary.global.width=2",
+            "adversary.global.size=64",
+        ],
+        2,
+        {"l1_rough", "l1_refined", "known_rough", "known_refined", "local", "global"},
+    ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -158,7 +171,7 @@ def test_method_loads_and_fills_pictures_of_odd_sizes(
         assert not torch.equal(filled, image)
 
 
-@pytest.mark.parametrize("attention", ["shift"])
+@pytest.mark.parametrize("attention", ["shift", "contextual"])
 def test_attention_of_another_method_trains_and_loads_in_the_csa_generator(
     attention: str, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
 ) -> None:

@@ -2,9 +2,11 @@
 
 from csa_inpaint.adversaries.context import ContextAdversary
 from csa_inpaint.adversaries.contract import Adversary
+from csa_inpaint.adversaries.critics import CriticAdversary
 from csa_inpaint.adversaries.objectives import (
     WGANGP,
     Hinge,
+    HoleWGANGP,
     LeastSquares,
     NonSaturating,
     Objective,
@@ -17,8 +19,10 @@ __all__ = [
     "WGANGP",
     "Adversary",
     "ContextAdversary",
+    "CriticAdversary",
     "FeatureAdversary",
     "Hinge",
+    "HoleWGANGP",
     "LeastSquares",
     "NonSaturating",
     "Objective",

@@ -1,6 +1,7 @@
 """The generator's losses without a discriminator: pure functions, and the terms made of them."""
 
 from csa_inpaint.losses.consistency import consistency_loss
+from csa_inpaint.losses.discounted import DiscountedReconstruction
 from csa_inpaint.losses.guidance import Guidance, guidance_loss
 from csa_inpaint.losses.perceptual import (
     Perceptual,
@@ -17,6 +18,7 @@ from csa_inpaint.losses.terms import Consistency, LossTerm, Reconstruction, Term
 
 __all__ = [
     "Consistency",
+    "DiscountedReconstruction",
     "Guidance",
     "LossTerm",
     "Perceptual",
