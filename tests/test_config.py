@@ -22,16 +22,19 @@ SMALL = ("model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.glob("*/**/[!_]*.yaml")
-    if path.parent.name not in ("experiment", "protocol")  # the latter is of make_benchmark
+    # protocol is of make_benchmark, method of import_released
+    if path.parent.name not in ("experiment", "method", "protocol")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
+SWEEPS = ("ablation", "comparison")  # each names the group that it goes through
+SETTINGS = [name for name in EXPERIMENTS if name not in SWEEPS]
 # What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
 METHODS = {
     "context_encoder": ({2**7}, {"context"}),
     "contextual_attention": ({8}, {"local", "global"}),
     "gated_conv": ({8}, {"sn_patch"}),
     "shift_net": ({2**6, 2**8}, {"patch"}),
+    "glcic": ({4}, {"joint"}),
     "partial_conv": ({2**6, 2**8}, set()),
 }
 CSA = ({2**8}, {"patch", "feature"})
@@ -79,7 +82,9 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
-    override = {"adversary": f"adversary=[{name}]", "ablation": f"+{choice}"}.get(group, choice)
+    override = f"+{choice}" if group in SWEEPS else choice
+    if group == "adversary":
+        override = f"adversary=[{name}]"
     config = composed(run_folder, override)
     assert OmegaConf.to_container(config, resolve=True)
 
@@ -89,11 +94,11 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     [
         c
         for c in CHOICES
-        if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model")
+        if c.split("=")[0].split("/")[0] in (*SWEEPS, "callbacks", "logger", "model")
     ],
 )
 def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:
-    override = f"+{choice}" if choice.startswith("ablation=") else choice
+    override = f"+{choice}" if choice.startswith(SWEEPS) else choice
     made = parts(composed(run_folder, override, *small(choice)))
     assert isinstance(made["trainer"], pl.Trainer)
     assert isinstance(made["model"], Inpainter)
@@ -139,3 +144,19 @@ def test_objective_reaches_the_adversary(run_folder: Path) -> None:
 def test_logger_always_includes_csv(run_folder: Path) -> None:
     for name in ("csv", "tensorboard", "wandb"):
         assert "csv" in composed(run_folder, f"logger={name}").logger
+
+
+def test_comparison_goes_through_all_methods(run_folder: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["+experiment=comparison"], return_hydra_config=True)
+    methods = config.hydra.sweeper.params.comparison.split(",")
+    assert sorted(methods) == sorted(path.stem for path in (CONF / "comparison").glob("*.yaml"))
+    seen = {
+        method: composed(run_folder, "+experiment=comparison", f"comparison={method}")
+        for method in methods
+    }
+    shared = ("data", "mask", "trainer", "seed")
+    for config in seen.values():
+        assert all(config[key] == seen["csa"][key] for key in shared)
+        assert config.model.schedule == {**config.model.schedule, "constant": 1, "decay": 0}
+    assert len({str(config.model) for config in seen.values()}) == len(methods)

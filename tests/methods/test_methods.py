@@ -25,6 +25,7 @@ class Method(NamedTuple):
     choices: list[str]  # of the command line, so small that a step takes milliseconds
     stages: int
     terms: set[str]  # of the generator
+    callbacks: tuple[str, ...] = ()  # of the method itself, by their names in the configuration
 
 
 METHODS = {
@@ -82,18 +83,34 @@ METHODS = {
         2,
         {"l1_rough", "l1_refined", "known_rough", "known_refined", "local", "global"},
     ),
+    "glcic": Method(
+        [
+            "+experiment=glcic",
+            "model.generator.width=4",
+            "adversary.joint.width=2",
+            "adversary.joint.features=4",
+            "adversary.joint.size=64",
+            "adversary.joint.local_size=32",
+            "callbacks.phases.phases="
+            "[{windows:1,discriminators:false},{windows:1,generator:false},{}]",
+        ],
+        1,
+        {"l2", "joint"},
+        ("phases",),
+    ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def parts(method: Method, seed: int = 0, **settings: Any) -> tuple[Inpainter, list[pl.Callback]]:
-    """The module and its adversaries, as the command line makes them."""
+    """The module, its adversaries and its own callbacks, as the command line makes them."""
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = compose("train", method.choices)
     torch.manual_seed(seed)
     module = instantiate(config.model, **settings, _convert_="all")
     adversaries = config.get("adversary", {}).values()  # a method may have none
-    return module, [instantiate(node, _convert_="all") for node in adversaries]
+    own = [config.callbacks[name] for name in method.callbacks]
+    return module, [instantiate(node, _convert_="all") for node in [*adversaries, *own]]
 
 
 @each_method

@@ -3,6 +3,7 @@
 from csa_inpaint.adversaries.context import ContextAdversary
 from csa_inpaint.adversaries.contract import Adversary
 from csa_inpaint.adversaries.critics import CriticAdversary
+from csa_inpaint.adversaries.joint import JointAdversary
 from csa_inpaint.adversaries.objectives import (
     WGANGP,
     Hinge,
@@ -23,6 +24,7 @@ __all__ = [
     "FeatureAdversary",
     "Hinge",
     "HoleWGANGP",
+    "JointAdversary",
     "LeastSquares",
     "NonSaturating",
     "Objective",

@@ -90,14 +90,8 @@ class CriticAdversary(Adversary):
     def pair(self, pl_module: Host, batch: Batch, out: Inpainting) -> tuple[Tensor, Tensor]:
         return self._view(batch.image, batch), self._view(getattr(out, self.judges), batch)
 
-    def discriminator_loss(self, pl_module: Host, batch: Batch, out: Inpainting) -> Tensor:
-        """The critic's loss; its penalty gets the part of the mask that the critic judges."""
-        critic = pl_module.discriminators[self.name]
-        real, fake = self.pair(pl_module, batch, out)
-        real_scores, fake_scores = self.logits(critic, real, fake)
-        self.verdict = real_scores.detach(), fake_scores.detach()
-        loss = self.objective.discriminator_loss(real_scores, fake_scores)
-        return loss + self.objective.penalty(critic, real, fake, self._view(batch.mask, batch))
+    def judged_mask(self, batch: Batch) -> Tensor:
+        return self._view(batch.mask, batch)
 
     def _view(self, image: Tensor, batch: Batch) -> Tensor:
         if not self.local:

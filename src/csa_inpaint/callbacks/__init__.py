@@ -5,6 +5,7 @@ from csa_inpaint.callbacks.guard import DumpBadBatch
 from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.init_from import InitFrom
 from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
+from csa_inpaint.callbacks.phases import Phases
 from csa_inpaint.callbacks.preview import Preview
 from csa_inpaint.callbacks.progress import LossProgressBar
 from csa_inpaint.callbacks.run_config import RunConfig
@@ -14,6 +15,7 @@ __all__ = [
     "FreezeStatistics",
     "InitFrom",
     "LossProgressBar",
+    "Phases",
     "Preview",
     "RunConfig",
     "SaveOnInterrupt",

@@ -131,6 +131,8 @@ class PartialConvGenerator(InpaintingGenerator):
         depth: halvings: 7 for images of 256, 8 for those of 512.
         first_bias: a bias in the first convolution, as mmagic's networks have; the paper's network
             has biases in the last convolution only.
+        imagenet_norm: the network sees and makes images that are normalised by ImageNet's mean and
+            deviation, as those of the port that most projects train with.
 
     Shape:
         - image: (B, 3, H, W) in [-1, 1]; the pixels inside the hole are never seen.
@@ -144,8 +146,16 @@ class PartialConvGenerator(InpaintingGenerator):
     """
 
     refines = False
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, width: int = 64, depth: int = 7, first_bias: bool = False) -> None:
+    def __init__(
+        self,
+        width: int = 64,
+        depth: int = 7,
+        first_bias: bool = False,
+        imagenet_norm: bool = False,
+    ) -> None:
         super().__init__()
         check_depth(depth)
         self.width = width
@@ -163,6 +173,11 @@ class PartialConvGenerator(InpaintingGenerator):
             conv = PartialConv2d(inner + outer, outer, 3, padding=1, bias=False)
             self.decoder.append(Level(conv, activation=nn.LeakyReLU(0.2)))
         self.decoder.append(Level(PartialConv2d(width + 3, 3, 3, padding=1), norm=False))
+        self.imagenet_norm = imagenet_norm
+        # Mean and deviation of images in [-1, 1].
+        for name, values in (("mean", (-0.03, -0.088, -0.188)), ("std", (0.458, 0.448, 0.45))):
+            value = torch.tensor(values)[:, None, None]
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, image: Tensor, mask: Tensor) -> Inpainting:
         check_pair(image, mask)
@@ -174,7 +189,8 @@ class PartialConvGenerator(InpaintingGenerator):
                 "or images, or build the model with a smaller depth"
             )
         hole = mask > 0.5
-        x, valid = image.masked_fill(hole, 0), (~hole).to(image.dtype).expand_as(image)
+        seen = (image - self.mean) / self.std if self.imagenet_norm else image
+        x, valid = seen.masked_fill(hole, 0), (~hole).to(image.dtype).expand_as(image)
         skips = []
         for level in self.encoder:
             skips.append((x, valid))
@@ -183,4 +199,6 @@ class PartialConvGenerator(InpaintingGenerator):
             joined = zip((F.interpolate(x, scale_factor=2), F.interpolate(valid, scale_factor=2)),
                          skips.pop(), strict=True)  # fmt: skip
             x, valid = level(*(torch.cat(pair, dim=1) for pair in joined))
+        if self.imagenet_norm:
+            x = x * self.std + self.mean
         return Inpainting(x, x, torch.where(hole, x.to(image.dtype), image), {})
