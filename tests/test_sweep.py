@@ -195,10 +195,11 @@ def test_table_names_a_job_by_what_only_it_was_given() -> None:
 
 def test_markdown_rounds_and_tells_what_failed() -> None:
     good, bad = result(0, "seed=0"), result(1, "seed=1")
-    good.parameters, good.scores = 1_234_567, {"psnr": 20.126, "hole_ssim": 0.87654}
+    good.parameters, good.steps = 1_234_567, 200
+    good.scores = {"psnr": 20.126, "hole_ssim": 0.87654}
     bad.error = "ValueError: two\nlines"
     lines = markdown(list(table_rows([good, bad]))).splitlines()
-    assert lines[2].startswith("| seed=0 | – | 1,234,567 | 1.50 | 20.13 |")
+    assert lines[2].startswith("| seed=0 | – | 1,234,567 | 1.50 | 0.450 | 20.13 |")
     assert "| 0.877 |" in lines[2]
-    assert lines[3].startswith("| seed=1 | – | failed | 1.50 | failed |")
+    assert lines[3].startswith("| seed=1 | – | failed | 1.50 | failed | failed |")
     assert lines[-1] == "- seed=1: ValueError: two lines"
