@@ -10,6 +10,7 @@ import torch
 from csa_inpaint.adversaries import NonSaturating, PatchAdversary
 from csa_inpaint.callbacks import Phases
 from csa_inpaint.callbacks.phases import Phase, PhasedWindow
+from csa_inpaint.training.window import Window
 
 Make = Callable[..., Any]
 THREE = [{"windows": 2, "discriminators": False}, {"windows": 1, "generator": False}, {}]
@@ -34,6 +35,9 @@ class Watch(pl.Callback):
             lambda *_: self.calls.append(len(self.changed))
         )
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.updates, self.number = pl_module.window.updates, pl_module.window.number
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         now = self.weights(pl_module)
         moved = [name for name in now if not torch.equal(now[name], self.before[name])]
@@ -50,9 +54,10 @@ def test_each_phase_teaches_its_side_alone(
     trainer.fit(module, make_batches(3))
     assert watch.changed == ["g", "g", "d", "gd", "gd", "gd"]
     assert set(watch.calls) == {2, 3, 4, 5}  # none while the discriminators rest
-    assert module.window.updates == 5
-    assert module.window.number == 2
+    assert (watch.updates, watch.number) == (5, 2)
+    # Nothing is left for a training without phases.
     assert adversary.active
+    assert type(module.window) is Window
 
 
 def test_updates_count_the_windows_in_which_the_generator_learnt() -> None:

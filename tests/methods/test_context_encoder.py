@@ -8,7 +8,7 @@ import torch
 from recorded import PER_LAYER, PER_NETWORK, below, error, needs_recorded, recorded
 from torch import Tensor, nn
 
-from csa_inpaint import Inpainter
+from csa_inpaint import Inpainter, inpaint
 from csa_inpaint.adversaries import ContextAdversary, NonSaturating
 from csa_inpaint.adversaries.context import ContextDiscriminator
 from csa_inpaint.losses import RimReconstruction, Step
@@ -137,6 +137,27 @@ def test_generator_says_what_it_cannot_fill() -> None:
         small(region="centre")
     with pytest.raises(ValueError, match="depth=2"):
         small(depth=2)
+
+
+def test_center_fills_pictures_whose_hole_lies_there_and_refuses_others() -> None:
+    settings = {
+        "_target_": "csa_inpaint.methods.context_encoder.ContextEncoderGenerator",
+        "width": 2,
+        "bottleneck": 4,
+        "depth": 3,
+    }
+    losses = {"l2": {"_target_": "csa_inpaint.losses.RimReconstruction"}}
+    module = Inpainter(generator=settings, losses=losses).eval()
+    module.trained_size = 32
+    image, mask = pictures(1)
+    filled = inpaint(module, image[0], mask[0, 0])
+    known = mask[0, 0] == 0
+    assert torch.equal(filled[:, known], image[0][:, known])
+    assert not torch.equal(filled, image[0])
+    corner = torch.zeros(32, 32)
+    corner[:4, :4] = 1
+    with pytest.raises(ValueError, match=r'central half.*region="all"'):
+        inpaint(module, image[0], corner)
 
 
 def test_known_pixels_of_the_window_weigh_more() -> None:

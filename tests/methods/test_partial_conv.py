@@ -139,17 +139,20 @@ def test_layer_without_a_mask_is_a_convolution_away_from_the_border() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_layer_counts_exactly_in_half_precision(dtype: torch.dtype) -> None:
-    # One of 5·5·512 cells is known: bfloat16 counts to 256 only, and the ratio is 12800.
+    # 257 of 5·5·512 cells are known, but bfloat16 counts to 256 only.
     layer = PartialConv2d(512, 1, 5, bias=False).to(dtype)
     nn.init.constant_(layer.weight, 2**-10)
-    x, valid = torch.ones(1, 512, 5, 5, dtype=dtype), torch.zeros(1, 512, 5, 5, dtype=dtype)
-    valid[:, 0, 0, 0] = 1
+    x, valid = torch.zeros(2, 1, 512, 5, 5, dtype=dtype)
+    x[:, 0, 0, 0] = 1
+    valid[:, :257, 0, 0] = 1
     y, updated = layer(x, valid)
     assert (y.dtype, updated.dtype) == (dtype, dtype)
-    torch.testing.assert_close(y.float(), torch.full_like(y.float(), 12.5), rtol=1e-2, atol=0)
+    assert y.item() == pytest.approx(2**-10 * 12800 / 257, rel=2e-3)
     assert updated.item() == 1
-    x = torch.ones(1, 512, 5, 5, dtype=dtype)
-    torch.testing.assert_close(layer(x, torch.ones_like(x))[0].float(), torch.tensor([[[[12.5]]]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = layer.float()(x.float(), valid.float())
+    assert y.dtype == torch.bfloat16
+    assert y.item() == pytest.approx(2**-10 * 12800 / 257, rel=2e-3)
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 8, 8), (3, 1, 8, 8), (2, 1, 8, 4), (2, 8, 8)])

@@ -55,17 +55,20 @@ class ContextAdversary(Adversary):
         self.width = width
 
     def build_discriminator(self, pl_module: Host) -> nn.Module:
+        generator = self._generator(pl_module)
+        centre = generator.region == "center"
+        return ContextDiscriminator(self.width, generator.depth - centre, wide=centre)
+
+    def pair(self, pl_module: Host, batch: Batch, out: Inpainting) -> tuple[Tensor, Tensor]:
+        rows, columns = self._generator(pl_module).window(*batch.image.shape[-2:])
+        image: Tensor = getattr(out, self.judges)
+        return batch.image[..., rows, columns], image[..., rows, columns]
+
+    def _generator(self, pl_module: Host) -> ContextEncoderGenerator:
         generator = pl_module.generator
         if not isinstance(generator, ContextEncoderGenerator):
             raise ValueError(
                 f"adversary {self.name} judges the window that a context encoder predicts, not "
                 f"{type(generator).__name__}: use adversary=[patch]"
             )
-        centre = generator.region == "center"
-        return ContextDiscriminator(self.width, generator.depth - centre, wide=centre)
-
-    def pair(self, pl_module: Host, batch: Batch, out: Inpainting) -> tuple[Tensor, Tensor]:
-        generator = pl_module.generator
-        rows, columns = generator.window(*batch.image.shape[-2:])
-        image: Tensor = getattr(out, self.judges)
-        return batch.image[..., rows, columns], image[..., rows, columns]
+        return generator

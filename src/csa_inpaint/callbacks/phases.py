@@ -95,7 +95,7 @@ class Phases(pl.Callback):
         self.phases = [Phase(**phase) for phase in phases]
         for number, phase in enumerate(self.phases, 1):
             last = number == len(self.phases)
-            if (phase.windows is None) is not last or not (last or (phase.windows or 0) >= 1):
+            if not (phase.windows is None if last else (phase.windows or 0) >= 1):
                 raise ValueError(
                     f"phase {number} of {len(self.phases)} has windows={phase.windows}: every "
                     "phase but the last needs a number of at least 1, the last one has none"
@@ -123,6 +123,11 @@ class Phases(pl.Callback):
             self._announced = window.number
             rank_zero_info(f"phase {window.number + 1} of {len(self.phases)}: {window.phase}")
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def teardown(  # type: ignore[override]  # it needs an Inpainter
+        self, trainer: pl.Trainer, pl_module: Inpainter, stage: str
+    ) -> None:
+        """Leave no phases behind for a later training of the same model."""
+        if stage == "fit":
+            pl_module.window = Window(pl_module.window.size, pl_module.window.generator_every)
         for adversary in callbacks_of(trainer, Adversary):  # type: ignore[type-abstract]
             adversary.active = True

@@ -1,5 +1,7 @@
 """The guidance loss of Shift-Net (Yan et al., ECCV 2018, arXiv 1801.09392, eq. 3)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -23,15 +25,16 @@ class Guidance(LossTerm):
     """Decoder features in the hole against the same encoder's features of the true image."""
 
     def check(self, generator: nn.Module) -> None:
-        if not hasattr(generator, "encode"):
+        encode = getattr(generator, "encode", None)
+        if encode is None:
             raise ValueError(
                 f"loss term {self.name} needs a generator that encodes the true image, such as "
                 f"Shift-Net's; {type(generator).__name__} has no `encode`"
             )
-        self._generator = generator
+        self._encode: Callable[[Tensor, Tensor], Tensor] = encode
 
     def loss(self, step: Step) -> Tensor:
         with torch.no_grad():
-            target = self._generator.encode(step.batch.image, step.batch.mask)
+            target = self._encode(step.batch.image, step.batch.mask)
         ((_, decoder, hole),) = step.out.features.values()
         return guidance_loss(decoder, target, hole)

@@ -55,7 +55,7 @@ class ShiftNetwork(RoughNetwork):
             last = double(3 * wide[level - 1], wide[level - 2])
         for layer, owner, place in ((first, self.down[0], 0), (last, self.up[depth - level], 1)):
             init_weights(layer)
-            owner[place] = layer  # type: ignore[index, operator]
+            owner[place] = layer  # type: ignore[operator]
 
     def encode(self, input: Tensor) -> Tensor:
         """The encoder's features at the level of the shift, after the ReLU."""

@@ -23,17 +23,18 @@ class Contents(NamedTuple):
 class Layout(NamedTuple):
     """How one implementation names the weights of one method.
 
-    Each file holds the keys ``has`` and lacks the keys ``lacks``. Its generator's keys start with
-    ``prefix``. Keys that end with one of ``constants`` hold no weights.
+    Each file holds the key ``has`` and lacks the key ``lacks``. Its generator's keys start with
+    ``prefix``. Keys that end with one of ``constants`` hold no weights. ``convert`` turns the
+    file's weights, under our names, into ours.
     """
 
     method: str
     source: str
     has: str
-    lacks: str
     read: Callable[[State], Contents]
     prefix: str = ""
     constants: tuple[str, ...] = ()
+    lacks: str | None = None
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
     def fits(self, state: Mapping[str, Any]) -> bool:
@@ -45,7 +46,7 @@ class Layout(NamedTuple):
         return {
             key.removeprefix(self.prefix): value
             for key, value in state.items()
-            if key.startswith(self.prefix) and not key.endswith(self.constants or ("\0",))
+            if key.startswith(self.prefix) and not key.endswith(self.constants)
         }
 
 
@@ -137,31 +138,73 @@ def _glcic_mmagic(state: State) -> Contents:
 
 MMAGIC = "generator."
 MASKS = (".weight_mask_updater", ".mask_conv.weight")
-NOTHING = "\0"
-NECK = "generator.dilation_neck.dilation_convs.0.conv.weight"
 FUSE = (".fuse_kernel", ".fuse_weight")
-INNER = ("model.model.1.model.1.weight", "model.model.3.weight")  # of the CSA release
+NECK = "generator.dilation_neck.dilation_convs.0.conv.weight"
 LAYOUTS = (
-    Layout("partial_conv", "mmagic", "generator.encoder.enc1.conv.weight", NECK,
-           _partial_conv_mmagic, MMAGIC, MASKS),
-    Layout("partial_conv", "naoto0804's port", "enc_1.conv.input_conv.weight", NOTHING,
-           _partial_conv_port, "", MASKS, partial_conv.without_size),
-    Layout("contextual_attention", "mmagic", "generator.stage1.encoder.enc1.conv.weight", NOTHING,
-           _version_1_mmagic, MMAGIC, FUSE),
-    Layout("contextual_attention", "daa233's port", "coarse_generator.conv1.conv.weight", NOTHING,
-           _version_1_port),
-    Layout("gated_conv", "mmagic", "generator.stage1.encoder.enc1.conv.conv.weight", NOTHING,
-           _version_2_mmagic, MMAGIC, FUSE),
-    Layout("gated_conv", "nipponjo's port", "stage1.conv1.conv.weight", NOTHING,
-           _version_2_port, "", FUSE),
-    Layout("gated_conv", "nipponjo's port for TensorFlow's weights", "allconv11.conv.weight",
-           NOTHING, _version_2_tensorflow, "", FUSE),
-    Layout("shift_net", "Zhaoyi-Yan's PyTorch version", "model.model.1.model.3.model.7.weight",
-           NOTHING, _shift_net),
-    Layout("context_encoder", "BoyuanJiang's port", "main.29.weight", NOTHING, _context_encoder),
-    Layout("glcic", "otenim's port", "deconv13.weight", NOTHING, _glcic_port),
-    Layout("glcic", "mmagic", NECK, NOTHING, _glcic_mmagic, MMAGIC),
-)  # fmt: skip
+    Layout(
+        "partial_conv",
+        "mmagic",
+        "generator.encoder.enc1.conv.weight",
+        _partial_conv_mmagic,
+        MMAGIC,
+        MASKS,
+        lacks=NECK,
+    ),
+    Layout(
+        "partial_conv",
+        "naoto0804's port",
+        "enc_1.conv.input_conv.weight",
+        _partial_conv_port,
+        constants=MASKS,
+        convert=partial_conv.without_size,
+    ),
+    Layout(
+        "contextual_attention",
+        "mmagic",
+        "generator.stage1.encoder.enc1.conv.weight",
+        _version_1_mmagic,
+        MMAGIC,
+        FUSE,
+    ),
+    Layout(
+        "contextual_attention",
+        "daa233's port",
+        "coarse_generator.conv1.conv.weight",
+        _version_1_port,
+    ),
+    Layout(
+        "gated_conv",
+        "mmagic",
+        "generator.stage1.encoder.enc1.conv.conv.weight",
+        _version_2_mmagic,
+        MMAGIC,
+        FUSE,
+    ),
+    Layout(
+        "gated_conv",
+        "nipponjo's port",
+        "stage1.conv1.conv.weight",
+        _version_2_port,
+        constants=FUSE,
+    ),
+    Layout(
+        "gated_conv",
+        "nipponjo's port for TensorFlow's weights",
+        "allconv11.conv.weight",
+        _version_2_tensorflow,
+        constants=FUSE,
+    ),
+    Layout(
+        "shift_net",
+        "Zhaoyi-Yan's PyTorch version",
+        "model.model.1.model.3.model.7.weight",
+        _shift_net,
+    ),
+    Layout("context_encoder", "BoyuanJiang's port", "main.29.weight", _context_encoder),
+    Layout("glcic", "otenim's port", "deconv13.weight", _glcic_port),
+    Layout("glcic", "mmagic", NECK, _glcic_mmagic, MMAGIC),
+)
+INNER = ("model.model.1.model.1.weight", "model.model.3.weight")  # of both networks of CSA
 WRAPPERS = ("state_dict", "model", "G")  # keys under which a file may keep its state dict
 
 
