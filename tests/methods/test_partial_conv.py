@@ -1,14 +1,19 @@
 """Partial convolution against recorded vectors, closed-form values, and its contract."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from recorded import PER_LAYER, PER_NETWORK, below, error, needs_recorded, recorded
 from torch import Tensor, nn
 
+from csa_inpaint import Inpainter
 from csa_inpaint.methods.partial_conv import PartialConv2d, PartialConvGenerator
 from csa_inpaint.weights import partial_conv as names
 
+Make = Callable[..., Any]
 # stride, padding and dilation of the recorded layers
 LAYERS = [
     (1, 1, 1), (2, 3, 1), (2, 2, 1), (2, 1, 1), (1, 2, 2), (1, 0, 1), (1, 1, 1),
@@ -210,6 +215,24 @@ def test_generator_survives_a_sample_that_is_all_hole() -> None:
     assert out.refined.isfinite().all()
     out.refined.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_average_holds_the_running_statistics(make_batches: Make, make_trainer: Make) -> None:
+    module = Inpainter(
+        generator={
+            "_target_": "csa_inpaint.methods.partial_conv.PartialConvGenerator",
+            "width": 2,
+            "depth": 3,
+        },
+        losses={"l1": {"_target_": "csa_inpaint.losses.Reconstruction", "image": "rough"}},
+    )
+    make_trainer().fit(module, make_batches(2))
+    assert module.ema is not None
+    averaged = dict(module.ema.module.named_buffers())
+    for name, value in module.generator.named_buffers():
+        assert torch.equal(averaged[name], value), name
+    assert averaged["encoder.1.norm.num_batches_tracked"] == 2
+    assert averaged["encoder.1.norm.running_mean"].abs().max() > 0
 
 
 def test_generator_refuses_sizes_that_do_not_fit() -> None:
