@@ -24,6 +24,7 @@ RESULT = "result.json"
 SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")
 COLUMNS = ("variant", "differs in", "parameters", "minutes", "s / step", *SCORES)
 LPIPS = ("lpips_alex", "lpips_vgg")  # columns where the evaluation was given these networks
+MANY = 8  # a row counts its settings where more than so many differ
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms
 
 
@@ -125,13 +126,17 @@ def write_tables(folder: Path) -> None:
 
 
 def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    """A row for each result: its own overrides, the settings that they changed, and its figures."""
+    """A row for each result: its own overrides, the settings that they changed, and its figures.
+
+    Where the overrides change many settings, such as the method, the row tells their number.
+    """
     shared = set.intersection(*(set(result.overrides) for result in results))
     for result in results:
         typed = [o.lstrip("+") for o in result.overrides if o not in shared]
+        changed = list(differences(results[0].config, result.config))
         yield {
             "variant": ", ".join(typed) or str(result.number),
-            "differs in": ", ".join(differences(results[0].config, result.config)),
+            "differs in": f"{len(changed)} settings" if len(changed) > MANY else ", ".join(changed),
             "parameters": result.parameters,
             "minutes": result.seconds / 60,
             "s / step": result.seconds / result.steps if result.steps else None,
