@@ -30,7 +30,7 @@ SWEEPS = ("ablation", "comparison")  # each names the group that it goes through
 SETTINGS = [name for name in EXPERIMENTS if name not in SWEEPS]
 # What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
 METHODS = {
-    "context_encoder": ({2**7}, {"context"}),
+    "context_encoder": ({2**6, 2**7}, {"context"}),
     "contextual_attention": ({8}, {"local", "global"}),
     "gated_conv": ({8}, {"sn_patch"}),
     "shift_net": ({2**6, 2**8}, {"patch"}),
