@@ -22,11 +22,25 @@ SMALL = ("model.vgg.weights=random", "data.num_workers=0", "data.batch_size=1")
 CHOICES = sorted(
     f"{path.parent.relative_to(CONF).as_posix()}={path.stem}"
     for path in CONF.glob("*/**/[!_]*.yaml")
-    # The latter two are of make_benchmark and export.
-    if path.parent.name not in ("experiment", "protocol", "format")
+    # protocol is of make_benchmark, format of export, method of import_released
+    if path.parent.name not in ("experiment", "format", "method", "protocol")
 )
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-SETTINGS = [name for name in EXPERIMENTS if name != "ablation"]  # ablation is a sweep
+SWEEPS = ("ablation", "comparison")  # each names the group that it goes through
+SETTINGS = [name for name in EXPERIMENTS if name not in SWEEPS]
+# What a method's model needs and brings: multiples of its experiments' sizes, and adversaries.
+METHODS = {
+    "context_encoder": ({2**6, 2**7}, {"context"}),
+    "contextual_attention": ({8}, {"local", "global"}),
+    "gated_conv": ({8}, {"sn_patch"}),
+    "shift_net": ({2**6, 2**8}, {"patch"}),
+    "glcic": ({4}, {"joint"}),
+    "partial_conv": ({2**6, 2**8}, set()),
+    "starter_texture": ({2**6}, {"patch"}),
+    "starter": ({2**6}, set()),
+    "finetune": ({2**4}, set()),
+}
+CSA = ({2**8}, {"patch", "feature"})
 
 
 @pytest.fixture
@@ -39,8 +53,8 @@ def small(choice: str) -> tuple[str, ...]:
     """Overrides that make any model quick to build."""
     if choice in ("model=from_weights", "finetune"):
         return ("init_from=pretrained", "model.vgg.width=4", *SMALL)
-    width = "model.generator.width=4" if "gated_conv" in choice else "model.width=4"
-    return (width, *SMALL)
+    other = any(method in choice for method in METHODS) and "starter" not in choice
+    return ("model.generator.width=4" if other else "model.width=4", *SMALL)
 
 
 def composed(run_folder: Path, *overrides: str) -> DictConfig:
@@ -73,7 +87,9 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
-    override = {"adversary": f"adversary=[{name}]", "ablation": f"+{choice}"}.get(group, choice)
+    override = f"+{choice}" if group in SWEEPS else choice
+    if group == "adversary":
+        override = f"adversary=[{name}]"
     config = composed(run_folder, override)
     assert OmegaConf.to_container(config, resolve=True)
 
@@ -83,11 +99,11 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     [
         c
         for c in CHOICES
-        if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model")
+        if c.split("=")[0].split("/")[0] in (*SWEEPS, "callbacks", "logger", "model")
     ],
 )
 def test_choice_makes_its_parts(run_folder: Path, starter: Inpainter, choice: str) -> None:
-    override = f"+{choice}" if choice.startswith("ablation=") else choice
+    override = f"+{choice}" if choice.startswith(SWEEPS) else choice
     made = parts(composed(run_folder, override, *small(choice)))
     assert isinstance(made["trainer"], pl.Trainer)
     assert isinstance(made["model"], Inpainter)
@@ -100,19 +116,24 @@ def test_experiment_makes_its_parts(
     for name in ("data_large/a/arch/1.jpg", "data_large/b/beach/2.jpg", "val_large/3.jpg"):
         path = tmp_path / "places2" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (300, 280), "teal").save(path)
-    own_photos = "places2" not in experiment
-    root = [] if own_photos else [f"data.root={tmp_path / 'places2'}"]
-    made = parts(composed(run_folder, f"+experiment={experiment}", *root, *small(experiment)))
+        Image.new("RGB", (540, 520), "teal").save(path)
+    (tmp_path / "masks").mkdir()
+    mask = Image.new("L", (512, 512))
+    mask.paste(255, (100, 100, 200, 300))
+    mask.save(tmp_path / "masks/1.png")
+    config = composed(run_folder, f"+experiment={experiment}", *small(experiment))
+    own_photos = config.data.root is None and "Places2" not in config.data.layout._target_
+    if not own_photos:
+        config.data.root = str(tmp_path / "places2")
+    if "root" in config.mask:
+        config.mask.root = str(tmp_path / "masks")
+    made = parts(config)
     assert isinstance(made["data"], InpaintingDataModule)
-    size = 128 if own_photos else 256
+    size = 128 if own_photos else config.data.size
     assert next(iter(made["data"].train_dataloader())).image.shape == (1, 3, size, size)
-    multiples = {"gated": 8, "starter": 2**6, "finetune": 2**4}
-    found = [value for part, value in multiples.items() if part in experiment]
-    assert made["model"].multiple == (found[0] if found else 2**8)
-    names = {"sn_patch"} if "gated_conv" in experiment else {"patch", "feature"}
-    if found and names == {"patch", "feature"}:
-        names = {"patch"} if experiment == "starter_texture" else set()
+    found = [known for method, known in METHODS.items() if experiment.startswith(method)]
+    multiples, names = found[0] if found else CSA
+    assert made["model"].multiple in multiples
     assert {adversary.name for adversary in made["adversaries"]} == names
 
 
@@ -135,3 +156,19 @@ def test_objective_reaches_the_adversary(run_folder: Path) -> None:
 def test_logger_always_includes_csv(run_folder: Path) -> None:
     for name in ("csv", "tensorboard", "wandb"):
         assert "csv" in composed(run_folder, f"logger={name}").logger
+
+
+def test_comparison_goes_through_all_methods(run_folder: Path) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["+experiment=comparison"], return_hydra_config=True)
+    methods = config.hydra.sweeper.params.comparison.split(",")
+    assert sorted(methods) == sorted(path.stem for path in (CONF / "comparison").glob("*.yaml"))
+    seen = {
+        method: composed(run_folder, "+experiment=comparison", f"comparison={method}")
+        for method in methods
+    }
+    shared = ("data", "mask", "trainer", "seed")
+    for config in seen.values():
+        assert all(config[key] == seen["csa"][key] for key in shared)
+        assert config.model.schedule == {**config.model.schedule, "constant": 1, "decay": 0}
+    assert len({str(config.model) for config in seen.values()}) == len(methods)

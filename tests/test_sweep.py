@@ -211,12 +211,29 @@ def test_table_names_a_job_by_what_only_it_was_given() -> None:
     assert [row["variant"] for row in table_rows(jobs[:1])] == ["0"]
 
 
+def test_table_counts_settings_where_many_differ() -> None:
+    few = result(0, "seed=0")
+    many = result(1, "seed=1", **{f"key_{n}": n for n in range(9)})
+    assert [row["differs in"] for row in table_rows([few, many])] == ["", "9 settings"]
+
+
+def test_table_has_lpips_where_an_evaluation_has_it() -> None:
+    one, other = result(0, "seed=0"), result(1, "seed=1")
+    assert "lpips" not in markdown(list(table_rows([one, other])))
+    other.scores = {"psnr": 20.0, "lpips_alex": 0.12345}
+    lines = markdown(list(table_rows([one, other]))).splitlines()
+    assert lines[0].endswith("| lpips_alex |")
+    assert lines[3].endswith("| 0.123 |")
+    assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
 def test_markdown_rounds_and_tells_what_failed() -> None:
     good, bad = result(0, "seed=0"), result(1, "seed=1")
-    good.parameters, good.scores = 1_234_567, {"psnr": 20.126, "hole_ssim": 0.87654}
+    good.parameters, good.steps = 1_234_567, 200
+    good.scores = {"psnr": 20.126, "hole_ssim": 0.87654}
     bad.error = "ValueError: two\nlines"
     lines = markdown(list(table_rows([good, bad]))).splitlines()
-    assert lines[2].startswith("| seed=0 | – | 1,234,567 | 1.50 | 20.13 |")
+    assert lines[2].startswith("| seed=0 | – | 1,234,567 | 1.50 | 0.450 | 20.13 |")
     assert "| 0.877 |" in lines[2]
-    assert lines[3].startswith("| seed=1 | – | failed | 1.50 | failed |")
+    assert lines[3].startswith("| seed=1 | – | failed | 1.50 | failed | failed |")
     assert lines[-1] == "- seed=1: ValueError: two lines"

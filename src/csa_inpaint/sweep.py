@@ -22,7 +22,10 @@ from csa_inpaint.weights.targets import targets
 
 RESULT = "result.json"
 SCORES = ("psnr", "ssim", "l1", "hole_psnr", "hole_ssim", "hole_l1")
-COLUMNS = ("variant", "differs in", "parameters", "minutes", *SCORES)
+COLUMNS = ("variant", "differs in", "parameters", "minutes", "s / step", *SCORES)
+LPIPS = ("lpips_alex", "lpips_vgg")  # columns where the evaluation was given these networks
+MANY = 8  # a row counts its settings where more than so many differ
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Result:
     seconds: float  # of the whole training, set-up and validations included
     error: str | None = None
     parameters: int | None = None  # of the generator
+    steps: int | None = None  # accumulation windows
     scores: dict[str, float] = field(default_factory=dict)  # of the composite
 
     def measure(self, job: JobReturn, folder: Path, checkpoint: str, options: list[str]) -> None:
@@ -48,8 +52,13 @@ class Result:
                 "them: run csa_inpaint.evaluate on the checkpoints"
             )
         path = folder / "checkpoints" / f"{checkpoint}.ckpt"
-        state = read_checkpoint(path)["state_dict"]
-        self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
+        saved = read_checkpoint(path)
+        self.steps = saved["window"]["closed"]
+        self.parameters = sum(
+            value.numel()
+            for key, value in saved["state_dict"].items()
+            if key.startswith("generator.") and not key.endswith(STATISTICS)
+        )
         config = compose("evaluate", overrides=options)
         config.checkpoint = str(path)
         own = OmegaConf.create(self.config)
@@ -108,7 +117,7 @@ def write_tables(folder: Path) -> None:
     results = [Result(**json.loads(path.read_text())) for path in folder.rglob(RESULT)]
     rows = list(table_rows(sorted(results, key=lambda result: result.number)))
     with (folder / "table.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, "error"], restval="")
+        writer = csv.DictWriter(file, [*columns_of(rows), "error"], restval="")
         writer.writeheader()
         writer.writerows(rows)
     text = markdown(rows)
@@ -117,18 +126,29 @@ def write_tables(folder: Path) -> None:
 
 
 def table_rows(results: Sequence[Result]) -> Iterator[dict[str, Any]]:
-    """A row for each result: its own overrides, the settings that they changed, and its figures."""
+    """A row for each result: its own overrides, the settings that they changed, and its figures.
+
+    Where the overrides change many settings, such as the method, the row tells their number.
+    """
     shared = set.intersection(*(set(result.overrides) for result in results))
     for result in results:
         typed = [o.lstrip("+") for o in result.overrides if o not in shared]
+        changed = list(differences(results[0].config, result.config))
         yield {
             "variant": ", ".join(typed) or str(result.number),
-            "differs in": ", ".join(differences(results[0].config, result.config)),
+            "differs in": f"{len(changed)} settings" if len(changed) > MANY else ", ".join(changed),
             "parameters": result.parameters,
             "minutes": result.seconds / 60,
+            "s / step": result.seconds / result.steps if result.steps else None,
             **{score: result.scores.get(score) for score in SCORES},
+            **{score: result.scores[score] for score in LPIPS if score in result.scores},
             "error": result.error,
         }
+
+
+def columns_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The columns of a table, with the scores that only some evaluations have."""
+    return [*COLUMNS, *(score for score in LPIPS if any(score in row for row in rows))]
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -145,9 +165,10 @@ def differences(one: dict[str, Any], other: dict[str, Any], prefix: str = "") ->
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table, with the errors of failed jobs below the table."""
-    heads = [name.replace("hole_", "hole ").replace("l1", "l1 %") for name in COLUMNS]
+    columns = columns_of(rows)
+    heads = [name.replace("hole_", "hole ").replace("l1", "l1 %") for name in columns]
     lines = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
-    lines += [[_cell(row, column) for column in COLUMNS] for row in rows]
+    lines += [[_cell(row, column) for column in columns] for row in rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
     failed = [
         f"- {row['variant']}: {' '.join(row['error'].split())}" for row in rows if row["error"]
@@ -156,9 +177,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
-    value = row[column]
+    value = row.get(column)
     if value is None:
         return "failed"
     if isinstance(value, float):
-        return f"{value:.{3 if 'ssim' in column else 2}f}"
+        digits = 2 if column in ("minutes", "psnr", "l1", "hole_psnr", "hole_l1") else 3
+        return f"{value:.{digits}f}"
     return f"{value:,}" if isinstance(value, int) else str(value) or "–"

@@ -11,13 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from csa_inpaint.methods.gated_conv import (
-    PADDING,
-    GatedConv2d,
-    GatedConvGenerator,
-    PaddedConv2d,
-    Variant,
-)
+from csa_inpaint.methods.deepfill import PADDING, PaddedConv2d, Variant
+from csa_inpaint.methods.gated_conv import GatedConv2d, GatedConvGenerator
 from csa_inpaint.networks.contextual_attention import ContextualAttention
 from csa_inpaint.weights import deepfill
 

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from csa_inpaint import Inpainter, inpaint, load_model
+from csa_inpaint import CSALayer, Inpainter, inpaint, load_model
 from csa_inpaint.cli.conf import config_directory
 
 Make = Callable[..., Any]
@@ -25,6 +25,7 @@ class Method(NamedTuple):
     choices: list[str]  # of the command line, so small that a step takes milliseconds
     stages: int
     terms: set[str]  # of the generator
+    callbacks: tuple[str, ...] = ()  # of the method itself, by their names in the configuration
 
 
 METHODS = {
@@ -43,17 +44,73 @@ METHODS = {
         2,
         {"l1_rough", "l1_refined", "sn_patch"},
     ),
+    "partial_conv": Method(
+        [
+            "+experiment=partial_conv",
+            "model.generator.width=4",
+            "model.generator.depth=4",
+            "model.vgg.width=4",
+        ],
+        1,
+        {"valid", "hole", "perceptual", "style", "tv"},
+    ),
+    "context_encoder": Method(
+        [
+            "+experiment=context_encoder",
+            "model.generator.width=4",
+            "model.generator.depth=3",
+            "model.generator.bottleneck=8",
+            "adversary.context.width=4",
+        ],
+        1,
+        {"l2", "context"},
+    ),
+    "shift_net": Method(
+        ["+experiment=shift_net", "model.generator.width=4", "model.generator.depth=4"],
+        1,
+        {"l1", "guidance", "patch"},
+    ),
+    "contextual_attention": Method(
+        [
+            "+experiment=contextual_attention",
+            "model.generator.width=2",
+            "model.generator_every=2",
+            "box=32",
+            "adversary.local.width=2",
+            "adversary.global.width=2",
+            "adversary.global.size=64",
+        ],
+        2,
+        {"l1_rough", "l1_refined", "known_rough", "known_refined", "local", "global"},
+    ),
+    "glcic": Method(
+        [
+            "+experiment=glcic",
+            "model.generator.width=4",
+            "adversary.joint.width=2",
+            "adversary.joint.features=4",
+            "adversary.joint.size=64",
+            "adversary.joint.local_size=32",
+            "callbacks.phases.phases="
+            "[{windows:1,discriminators:false},{windows:1,generator:false},{}]",
+        ],
+        1,
+        {"l2", "joint"},
+        ("phases",),
+    ),
 }
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def parts(method: Method, seed: int = 0, **settings: Any) -> tuple[Inpainter, list[pl.Callback]]:
-    """The module and its adversaries, as the command line makes them."""
+    """The module, its adversaries and its own callbacks, as the command line makes them."""
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = compose("train", method.choices)
     torch.manual_seed(seed)
     module = instantiate(config.model, **settings, _convert_="all")
-    return module, [instantiate(node, _convert_="all") for node in config.adversary.values()]
+    adversaries = config.get("adversary", {}).values()  # a method may have none
+    own = [config.callbacks[name] for name in method.callbacks]
+    return module, [instantiate(node, _convert_="all") for node in [*adversaries, *own]]
 
 
 @each_method
@@ -129,6 +186,22 @@ def test_method_loads_and_fills_pictures_of_odd_sizes(
         assert filled.shape == image.shape
         assert torch.equal(filled[:, mask[0] == 0], image[:, mask[0] == 0])
         assert not torch.equal(filled, image)
+
+
+@pytest.mark.parametrize("attention", ["shift", "contextual"])
+def test_attention_of_another_method_trains_and_loads_in_the_csa_generator(
+    attention: str, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
+) -> None:
+    small = ["model.width=4", "model.depth=4", "adversary=[]"]
+    choices = [f"model/attention={attention}", "model.loss_weights.consistency=0", *small]
+    module, _ = parts(Method(choices, 2, set()))
+    before = [p.detach().clone() for p in module.generator.parameters()]
+    make_trainer([save_after()]).fit(module, make_batches(1), make_batches(1))
+    after = module.generator.parameters()
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True) if a.dim() == 4)
+    loaded = load_model(tmp_path / "end.ckpt").generator.refinement.attention
+    assert type(loaded) is type(module.generator.refinement.attention)
+    assert type(loaded) is not CSALayer
 
 
 @pytest.mark.slow

@@ -6,7 +6,13 @@ import torch
 from csa_inpaint.methods.gated_conv import GatedConvGenerator
 from csa_inpaint.weights import deepfill
 
-LAYERS = [deepfill.pytorch_layers(), deepfill.tensorflow_layers(), deepfill.mmagic_layers()]
+LAYERS = [
+    deepfill.pytorch_layers(),
+    deepfill.tensorflow_layers(),
+    deepfill.mmagic_layers(),
+    deepfill.mmagic_layers(gated=False),
+    deepfill.version_1_layers(),
+]
 
 
 @pytest.mark.parametrize("layers", LAYERS)

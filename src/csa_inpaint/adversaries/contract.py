@@ -53,6 +53,9 @@ class Adversary(pl.Callback, ABC):
 
     uses_features: bool = False
     """Whether ``pair`` asks ``pl_module.step`` for VGG-16's features."""
+    active: bool = True
+    """Whether the adversary takes part in the step. At rest both of its losses are zero, without a
+    forward pass; ``csa_inpaint.callbacks.Phases`` lets adversaries rest."""
 
     def __init__(
         self,
@@ -122,14 +125,25 @@ class Adversary(pl.Callback, ABC):
     def discriminator_loss(self, pl_module: Host, batch: Batch, out: Inpainting) -> Tensor:
         """The discriminator's loss; ``out`` is detached."""
         discriminator = pl_module.discriminators[self.name]
+        if not self.active:
+            self.verdict = None
+            # The loss depends on the weights, so that a scaler of gradients finds some to look at.
+            return 0.0 * torch.stack([p.sum() for p in discriminator.parameters()]).sum()
         real, fake = self.pair(pl_module, batch, out)
         real_logits, fake_logits = self.logits(discriminator, real, fake)
         self.verdict = real_logits.detach(), fake_logits.detach()
         loss = self.objective.discriminator_loss(real_logits, fake_logits)
-        return loss + self.objective.penalty(discriminator, real, fake, batch.mask)
+        mask = self.judged_mask(batch)
+        return loss + self.objective.penalty(discriminator, real, fake, mask)
+
+    def judged_mask(self, batch: Batch) -> Tensor:
+        """The part of the mask that lies on what the discriminator judges, for the penalty."""
+        return batch.mask
 
     def generator_loss(self, pl_module: Host, batch: Batch, out: Inpainting) -> Tensor:
         """The generator's loss, not yet weighted; the discriminator is frozen."""
+        if not self.active:
+            return batch.image.new_zeros(())
         discriminator = pl_module.discriminators[self.name]
         real, fake = self.pair(pl_module, batch, out)
         return self.objective.generator_loss(*self.logits(discriminator, real, fake))

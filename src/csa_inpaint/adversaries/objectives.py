@@ -164,6 +164,23 @@ class WGANGP(Objective):
         # the penalty bounds the slope of that loss, for any number of patches.
         scores = logits.float().flatten(1).mean(1).sum()
         (gradient,) = torch.autograd.grad(scores, between, create_graph=True)
-        norm = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
-        penalty: Tensor = self.weight * (norm - 1).square().mean()
+        penalty: Tensor = self.weight * (self.slope(gradient, mask) - 1).square().mean()
         return penalty
+
+    def slope(self, gradient: Tensor, mask: Tensor | None) -> Tensor:
+        """The length of each sample's gradient: (B, C, H, W), (B, 1, H, W) → (B,)."""
+        length: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+        return length
+
+
+class HoleWGANGP(WGANGP):
+    """``WGANGP`` whose penalty looks at the gradient inside the hole alone.
+
+    Known pixels are the same in real and generated images, so the critic needs no bound there (Yu
+    et al., CVPR 2018, arXiv 1801.07892, Sec. 3.2).
+    """
+
+    def slope(self, gradient: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            raise ValueError("HoleWGANGP needs the mask of the samples that it penalises")
+        return super().slope(gradient * mask.to(gradient.dtype), None)

@@ -6,7 +6,7 @@ does not learn at all, whereas a run may go without discriminators.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from csa_inpaint.losses.consistency import consistency_loss
-from csa_inpaint.losses.perceptual import perceptual_loss, style_loss
 from csa_inpaint.losses.reconstruction import Region, reconstruction_loss
 from csa_inpaint.losses.step import Step
 from csa_inpaint.networks.vgg import DEEPEST_LEVEL
@@ -135,63 +134,6 @@ class Consistency(LossTerm):
             for level, features in step.out.features.items()
         ]
         return torch.stack(losses).mean()
-
-
-class FeatureTerm(LossTerm):
-    """A distance between VGG-16's features of one of the generator's images and of the truth.
-
-    Args:
-        name, weight: see ``LossTerm``.
-        image: which image is compared.
-        levels: halvings of the image at which VGG-16's last ReLU is compared: 0 is relu1_2, 1 is
-            relu2_2 and 2 is relu3_3. The term is the mean over the levels.
-
-    Raises:
-        ValueError: for an unknown image, and for levels outside 0 … 2.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        weight: float = 1.0,
-        image: Judged = "composite",
-        levels: Sequence[int] = (0, 1, 2),
-    ) -> None:
-        super().__init__(name, weight)
-        check_image(name, image)
-        if not levels or not all(0 <= level <= 2 for level in levels):
-            raise ValueError(
-                f"{name}.levels={list(levels)}, expected some of 0 (relu1_2), 1 (relu2_2) and "
-                "2 (relu3_3)"
-            )
-        self.image = image
-        self.levels = tuple(levels)
-
-    def vgg_levels(self, generator: nn.Module) -> tuple[int, ...]:
-        return self.levels
-
-    def loss(self, step: Step) -> Tensor:
-        features = step.features(getattr(step.out, self.image)).relu
-        losses = [self.distance(features[n], step.truth.relu[n]) for n in self.levels]
-        return torch.stack(losses).mean()
-
-    @abstractmethod
-    def distance(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """The distance of one level's features. Shape: two (B, C, h, w) → a scalar"""
-
-
-class Perceptual(FeatureTerm):
-    """Distance of the features' directions; see ``perceptual_loss`` and ``FeatureTerm``."""
-
-    def distance(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        return perceptual_loss(prediction, truth)
-
-
-class Style(FeatureTerm):
-    """Distance of the features' Gram matrices; see ``style_loss`` and ``FeatureTerm``."""
-
-    def distance(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        return style_loss(prediction, truth)
 
 
 def loss_terms(losses: Mapping[str, Mapping[str, Any]], generator: nn.Module) -> list[LossTerm]:

@@ -1,4 +1,4 @@
-"""Key names of DeepFill v2 networks in public implementations, and ours.
+"""Key names of DeepFill v1 and v2 networks in public implementations, and ours.
 
 Each function returns the layers of the generator, in the order in which an image passes them: the
 rough network, then the refinement's dilated branch, attention branch, attention tail and decoder.
@@ -13,7 +13,7 @@ DECODER = (0, 1, 3, 4, 6, 7, 8)
 
 
 def our_layers() -> list[str]:
-    """Names of the layers in ``GatedConvGenerator``."""
+    """Names of the layers in ``DeepFillGenerator``."""
     return [
         *(f"rough.{i}" for i in (*range(10), *(10 + i for i in DECODER))),
         *(f"dilated_branch.{i}" for i in range(10)),
@@ -62,8 +62,12 @@ def tensorflow_layers() -> dict[str, str]:
     )
 
 
-def mmagic_layers() -> dict[str, str]:
-    """Layers of mmagic's networks, and ours in the variant ``mmagic``."""
+def mmagic_layers(gated: bool = True) -> dict[str, str]:
+    """Layers of mmagic's networks, and ours in the variant ``mmagic``.
+
+    Args:
+        gated: True for version 2, whose layers are nested once more.
+    """
     six, seven, four = range(1, 7), range(1, 8), range(4)
     neck = "stage2.contextual_attention_neck"
     names = [
@@ -77,7 +81,20 @@ def mmagic_layers() -> dict[str, str]:
         f"{neck}.conv2",
         *(f"stage2.decoder.dec{i}" for i in seven),
     ]
-    return _pairs(f"{name}.conv.conv" for name in names)
+    return _pairs(f"{name}.conv.conv" if gated else f"{name}.conv" for name in names)
+
+
+def version_1_layers() -> dict[str, str]:
+    """Layers of the PyTorch port of version 1, and ours."""
+    suffixes = dict.fromkeys((2, 4), "_downsample") | dict.fromkeys(range(7, 11), "_atrous")
+    tail = [*range(1, 7), 9, 10]
+    names = [
+        *(f"coarse_generator.conv{i}{suffixes.get(i, '')}" for i in range(1, 18)),
+        *(f"fine_generator.conv{i}{suffixes.get(i, '')}" for i in range(1, 11)),
+        *(f"fine_generator.pmconv{i}{suffixes.get(i, '') if i < 7 else ''}" for i in tail),
+        *(f"fine_generator.allconv{i}" for i in range(11, 18)),
+    ]
+    return _pairs(f"{name}.conv" for name in names)
 
 
 def renamed(state: Mapping[str, Tensor], layers: Mapping[str, str]) -> dict[str, Tensor]:
