@@ -221,6 +221,7 @@ def test_failed_training_is_replayed_with_the_command_it_prints(tmp_path: Path) 
     done = run(
         "train",
         *arguments,
+        "model=small",
         "name='a=b'",  # the equals sign belongs to Hydra's grammar
         "model.learning_rate=1e30",
         f"output_root={tmp_path}",
@@ -245,7 +246,8 @@ def test_evaluate_reads_everything_from_the_checkpoint(checkpoint: str, tmp_path
     folder = newest_run(tmp_path, "evaluate")
     scores = {row["method"]: row for row in csv.DictReader((folder / "scores.csv").open())}
     assert set(scores) == {"rough", "refined", "composite", "mean_fill"}
-    assert float(scores["composite"]["psnr"]) > float(scores["refined"]["psnr"])
+    # The refined image of a residual generator has the known pixels, as the composite has.
+    assert float(scores["composite"]["psnr"]) == float(scores["refined"]["psnr"])
     assert list(folder.glob("*.png"))
 
 
@@ -452,6 +454,7 @@ def test_imported_checkpoint_is_fine_tuned(imported: dict[str, Path], tmp_path: 
         "model.width=2",
         "model.vgg={weights: random, width: 4}",
         "model.learning_rate=0",
+        "adversary=[patch,feature]",
         "adversary.patch.learning_rate=0",
         "adversary.feature.learning_rate=0",
         "data.size=256",

@@ -59,7 +59,10 @@ def test_help_loads_hydra_and_nothing_heavy(helps: dict[str, str]) -> None:
     [
         ("check_data", {"data", "mask"}),
         ("evaluate", {"data", "mask"}),
-        ("import_released", {"data", "mask", "model", "model/attention", "model/fidelity"}),
+        (
+            "import_released",
+            {"data", "mask", "method", "model", "model/attention", "model/fidelity"},
+        ),
         ("make_benchmark", {"data", "mask", "protocol"}),
         ("make_shards", {"data", "mask"}),
         ("predict", set()),
@@ -74,9 +77,11 @@ def test_help_lists_the_groups_of_the_command(
     assert listed == {name: known[name] for name in groups}
 
 
-def test_help_of_training_lists_all_groups_but_protocols(helps: dict[str, str]) -> None:
+def test_help_of_training_lists_all_groups_but_those_of_other_commands(
+    helps: dict[str, str],
+) -> None:
     known = {name for name in config_groups(config_directory()) if not name.startswith("hydra/")}
-    assert groups_of(helps["train"]).keys() == known - {"protocol"}
+    assert groups_of(helps["train"]).keys() == known - {"protocol", "format", "method"}
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
