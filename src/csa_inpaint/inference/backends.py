@@ -43,7 +43,7 @@ def bfloat16(model: Inpainter) -> nn.Module:
             f"backend=bfloat16 computes on the CPU, and the model is on {device}: choose "
             "backend=eager, or device=cpu"
         )
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         raise ValueError("backend=bfloat16 needs a PyTorch with oneDNN: choose backend=eager")
     state = tuple(
         (value.data_ptr(), value._version)
@@ -67,7 +67,9 @@ def multiplies_bfloat16() -> bool:
     """Whether the CPU has instructions for products of bfloat16, and PyTorch uses them."""
     capabilities = torch.cpu.get_capabilities()
     has = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return bool(has) and torch.backends.mkldnn.is_available()
+    return bool(has) and bool(
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
 
 
 def trained_generator(model: Inpainter) -> InpaintingGenerator:

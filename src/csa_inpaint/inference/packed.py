@@ -32,7 +32,7 @@ class PackedConv2d(nn.Module):
     def __init__(
         self,
         weight: Tensor,
-        bias: nn.Parameter | None,
+        bias: Tensor | None,
         padding: tuple[int, ...] = (0, 0),
         stride: tuple[int, ...] = (1, 1),
         dilation: tuple[int, ...] = (1, 1),
@@ -71,7 +71,7 @@ class PackedTransposed(nn.Module):
     def __init__(
         self,
         weight: Tensor,
-        bias: nn.Parameter | None,
+        bias: Tensor | None,
         padding: tuple[int, ...],
         output_padding: tuple[int, ...],
         stride: tuple[int, ...],
