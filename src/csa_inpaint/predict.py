@@ -123,6 +123,7 @@ class _Filler:
             "size_strategy": cfg.size_strategy,
             "blend": cfg.blend,
             "batch_size": cfg.batch_size,
+            "backend": cfg.backend,
         }
 
     def fill(self, job: Job) -> None:

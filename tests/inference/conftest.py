@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from csa_inpaint.inference import backends
 from csa_inpaint.types import Inpainting
 
 
@@ -36,3 +37,9 @@ class Painter(pl.LightningModule):
 @pytest.fixture
 def make_painter() -> Callable[..., Painter]:
     return Painter
+
+
+@pytest.fixture(autouse=True)
+def plain_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests compute the same on machines with and without bfloat16."""
+    monkeypatch.setattr(backends, "multiplies_bfloat16", lambda: False)

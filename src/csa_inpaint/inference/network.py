@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from csa_inpaint.inference.backends import BackendName, find_backend
 from csa_inpaint.training.module import Inpainter
 
 PROBE = 64  # side of the image that a network's memory is measured on, at least
@@ -14,17 +15,19 @@ _CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a RuntimeError names when it has 
 
 
 class Network:
-    """The refined prediction of windows, computed on the model's device and in its type.
+    """The refined prediction of windows, computed on the model's device.
 
     Args:
         model: trained, ``model(image, mask) → Inpainting``; its mode is left as it is.
         batch_size: windows that are computed at a time.
+        backend: how the network is computed; see ``backends``.
     """
 
-    def __init__(self, model: Inpainter, batch_size: int) -> None:
+    def __init__(self, model: Inpainter, batch_size: int, backend: BackendName = "auto") -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1 window at a time")
-        self.model = model
+        self.multiple = model.multiple
+        self.network = find_backend(backend)(model)
         self.batch_size = batch_size
 
     def __call__(self, images: Sequence[Tensor], known: Sequence[Tensor]) -> list[Tensor]:
@@ -57,26 +60,26 @@ class Network:
 
     def _predict(self, image: Tensor, hole: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
-        multiple = self.model.multiple
+        multiple = self.multiple
         padding = (0, -width % multiple, 0, -height % multiple)
         # A mirror repeats no more than the window has; a tiny window repeats its last pixels.
         mode = "reflect" if padding[1] < width and padding[3] < height else "replicate"
         image = F.pad(image.masked_fill(hole, 0), padding, mode=mode)
         # What is mirrored from the hole is hole.
         mask = F.pad(hole.float(), padding, mode=mode)
-        reference = next(self.model.parameters())
-        refined = self.model(image.to(reference), mask.to(reference)).refined
+        reference = next(self.network.parameters())
+        refined = self.network(image.to(reference), mask.to(reference)).refined
         result = refined[..., :height, :width].to("cpu", torch.float32)
         if not result.isfinite().all():
             raise ValueError(
                 f"the model predicts values that are not finite, in {reference.dtype}: try it in "
-                "float32"
+                "float32, with backend=eager"
             )
         return list(result)
 
     def memory_needed(self, height: int, width: int) -> int:
         """Bytes that one image of this size takes at most: all outputs of the layers together."""
-        multiple = self.model.multiple
+        multiple = self.multiple
         side = -(-PROBE // multiple) * multiple
         total = 0
 
@@ -85,7 +88,7 @@ class Network:
             if isinstance(output, Tensor):
                 total += output.nbytes
 
-        layers = [layer for layer in self.model.modules() if next(layer.children(), None) is None]
+        layers = [layer for layer in self.network.modules() if next(layer.children(), None) is None]
         hooks = [layer.register_forward_hook(count) for layer in layers]
         known = torch.ones(1, side, side, dtype=torch.bool)
         quarter = side // 4  # in the middle, where every method can fill a hole
@@ -99,7 +102,7 @@ class Network:
 
     def memory_available(self) -> int | None:
         """Bytes that are free on the model's device; None where the system does not say."""
-        device = next(self.model.parameters()).device
+        device = next(self.network.parameters()).device
         if device.type == "cuda":
             return torch.cuda.mem_get_info(device)[0]
         status = Path("/proc/meminfo")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from csa_inpaint.data.images import to_rgb
 from csa_inpaint.data.masks import Mask, mask_from_array
+from csa_inpaint.inference.backends import BackendName
 from csa_inpaint.inference.blend import BlendName, find_blend
 from csa_inpaint.inference.fill import fill
 from csa_inpaint.inference.holes import Strategy, check_strategy
@@ -32,6 +33,7 @@ def inpaint(
     size_strategy: Strategy = "crop",
     blend: BlendName = "poisson",
     batch_size: int = 8,
+    backend: BackendName = "auto",
 ) -> Picture:
     """Fill the holes of a picture of any size; its known pixels come back unchanged.
 
@@ -40,7 +42,7 @@ def inpaint(
     detail that the reduction lost from the known parts that it resembles, and is joined to the
     known pixels. See docs/predict.md.
 
-    The model runs where it is, in its own type, and its mode is left as it was. What the picture
+    The model runs where it is, and its mode is left as it was. What the picture
     holds inside the holes is never looked at: a tensor may be NaN there.
 
     Args:
@@ -59,6 +61,9 @@ def inpaint(
             fades the error at the border out inside the hole, ``"poisson"`` continues the error
             into the hole and keeps the filling's gradients. All change holes only.
         batch_size: windows that the network computes at a time.
+        backend: ``"eager"`` computes the model as it is. ``"bfloat16"`` computes a copy with
+            bfloat16 weights on the CPU. ``"auto"`` takes the latter for a float32 model on a CPU
+            that multiplies bfloat16; see docs/speed.md.
 
     Returns:
         The same kind: a float tensor on the image's device, an array of the image's type, or an
@@ -73,7 +78,7 @@ def inpaint(
     if size is not None and size < 1:
         raise ValueError(f"size={size}: expected the side of the training images, in pixels")
     filler = Filler(
-        Network(model, batch_size),
+        Network(model, batch_size, backend),
         trained_side(model, size),
         check_strategy(size_strategy),
         blend,

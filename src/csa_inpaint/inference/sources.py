@@ -107,7 +107,7 @@ def _attended(model: Inpainter, cells: Tensor, known: Tensor) -> tuple[CSALayer,
     layers = [layer for layer in model.modules() if isinstance(layer, CSALayer)]
     hooks = [layer.register_forward_hook(keep) for layer in layers]
     try:
-        Network(model, 1)([cells], [known])
+        Network(model, 1, "eager")([cells], [known])
     finally:
         for hook in hooks:
             hook.remove()

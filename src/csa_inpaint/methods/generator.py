@@ -18,6 +18,8 @@ class InpaintingGenerator(nn.Module, ABC):
 
     multiple: int = 1
     """Heights and widths must be multiples of this number."""
+    smallest: int = 1
+    """Heights and widths must be at least this number."""
     width: int = 64
     """Channels of the first level; a patch discriminator without a width of its own has as many."""
     feature_levels: tuple[int, ...] = ()

@@ -1,0 +1,121 @@
+"""Trained models as graphs for other runtimes: ONNX and ``torch.export``."""
+
+import copy
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from csa_inpaint.csa.scanned import attend_scanned
+from csa_inpaint.inference.backends import trained_generator
+from csa_inpaint.methods.generator import InpaintingGenerator
+from csa_inpaint.training.module import Inpainter
+
+INPUTS = ["image", "mask"]
+OUTPUTS = ["composite", "refined", "rough"]
+OPSET = 20
+TRACED = 128  # least side of the image that is traced, in pixels; the graph takes any size
+
+
+class Filling(nn.Module):
+    """A generator whose results are a plain tuple, composite first.
+
+    Shape: image (B, 3, H, W), mask (B, 1, H, W) → composite, refined and rough image, (B, 3, H, W)
+    """
+
+    def __init__(self, generator: InpaintingGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.generator(image, mask)
+        return out.composite, out.refined, out.rough
+
+
+def graph_of(model: Inpainter) -> ExportedProgram:
+    """The generator as a graph of PyTorch's own operators, in float32.
+
+    The graph takes any number of images of any size that the generator takes. It computes what the
+    generator computes; the recurrence of a CSA layer is one scan.
+    """
+    generator = copy.deepcopy(trained_generator(model)).float().cpu().eval()
+    multiple, least = generator.multiple, -(-generator.smallest // generator.multiple)
+    side = 2 * -(-TRACED // multiple) * multiple
+    image, mask = torch.zeros(2, 3, side, side + multiple), torch.zeros(2, 1, side, side + multiple)
+    axes = {
+        0: Dim("batch"),
+        2: multiple * Dim("rows", min=least),
+        3: multiple * Dim("columns", min=least),
+    }
+    # A gradient would keep the scan from being traced again, as the translation to ONNX does.
+    filling = Filling(generator.requires_grad_(False))
+    graph = torch.export.export(filling, (image, mask), dynamic_shapes=(axes, axes))
+    scanned: ExportedProgram = graph.run_decompositions(
+        {torch.ops.csa_inpaint.attend.default: attend_scanned}
+    )
+    return scanned
+
+
+def export_torch(model: Inpainter, path: str | Path) -> Sequence[Path]:
+    """Write the generator for ``torch.export.load``, which needs PyTorch and not this library.
+
+    ``torch.export.load(path).module(check_guards=False)(image, mask)`` returns composite, refined
+    and rough image. With its guards the graph refuses images of one ``multiple`` on a side, which
+    PyTorch traces as a case of its own, although the result is the same.
+
+    Args:
+        model: trained; the averaged generator is used when there is one.
+        path: the file, usually ``.pt2``.
+
+    Returns:
+        the file that was written.
+    """
+    torch.export.save(graph_of(model), path, extra_files=notes(model))
+    return [Path(path)]
+
+
+def export_onnx(model: Inpainter, path: str | Path) -> Sequence[Path]:
+    """Write the generator as an ONNX model.
+
+    Inputs and outputs are float32. Inputs: ``image`` (B, 3, H, W) in [-1, 1] and ``mask``
+    (B, 1, H, W), 1 in the hole. Outputs: ``composite``, ``refined`` and ``rough``, (B, 3, H, W).
+    The metadata hold ``multiple``, of which height and width must be multiples, and ``size``, the
+    side of the images of the training, where the model knows it.
+
+    Args:
+        model: trained; the averaged generator is used when there is one.
+        path: the file.
+
+    Returns:
+        the file that was written.
+
+    Raises:
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+    """
+    if find_spec("onnxscript") is None or find_spec("onnx") is None:
+        raise ModuleNotFoundError(
+            "writing ONNX models needs onnx and onnxscript: pip install 'csa-inpaint[onnx]'"
+        )
+    program = cast(
+        torch.onnx.ONNXProgram,
+        torch.onnx.export(
+            graph_of(model),
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            opset_version=OPSET,
+            verbose=False,
+        ),
+    )
+    program.model.metadata_props.update(notes(model))
+    program.save(path)
+    return [Path(path)]
+
+
+def notes(model: Inpainter) -> dict[str, str]:
+    """What a user of the file must know of the sizes of images."""
+    size = {} if model.trained_size is None else {"size": str(model.trained_size)}
+    return {"multiple": str(model.multiple)} | size
