@@ -64,17 +64,20 @@ def stages(model: Inpainter, image: Image.Image, hole: Mask, size: int | None = 
 
 
 class _Recorder(Network):
-    """Predicts as the model does, and keeps the rough predictions in order."""
+    """Predicts as the model does, and keeps the rough predictions in order.
+
+    The other backends compute with a copy of the model.
+    """
 
     def __init__(self, model: Inpainter, batch_size: int) -> None:
-        super().__init__(model, batch_size)
+        super().__init__(model, batch_size, "eager")
         self.rough: list[Tensor] = []
 
     def __call__(self, images: Any, known: Any) -> list[Tensor]:
         def keep(model: object, arguments: object, out: Inpainting) -> None:
             self.rough += list(out.rough.to("cpu", torch.float32))
 
-        hook = self.model.register_forward_hook(keep)
+        hook = self.network.register_forward_hook(keep)
         try:
             return super().__call__(images, known)
         finally:
@@ -85,7 +88,7 @@ class _Recording(Network):
     """Predicts what was recorded for the same windows."""
 
     def __init__(self, model: Inpainter, predictions: list[Tensor]) -> None:
-        super().__init__(model, BATCH)
+        super().__init__(model, BATCH, "eager")
         self.predictions = iter(predictions)
 
     def __call__(self, images: Any, known: Any) -> list[Tensor]:
