@@ -86,28 +86,30 @@ def fail() -> str:
     raise ValueError("no")
 
 
-def process(environment: dict[str, str], fails: bool, answers: Any) -> None:
-    """Take part in two agreements."""
+def process(environment: dict[str, str], fails: bool, answers: Any, end: Any) -> None:
+    """Take part in two agreements, and train until the end."""
     os.environ.update(environment)
     rank = current_job().rank
     try:
         first = agreed("folder", lambda: f"of {rank}")
         second = agreed("checkpoint", fail if fails else lambda: None)
         answers.put((first, second))
+        end.wait(60)
     except (ValueError, RuntimeError) as error:
         answers.put(str(error))
 
 
 def answers_of(environments: list[dict[str, str]], fails: bool = False) -> list[Any]:
     context = multiprocessing.get_context("fork")
-    answers = context.Queue()
+    answers, end = context.Queue(), context.Event()
     processes = [
-        context.Process(target=process, args=(environment, fails, answers))
+        context.Process(target=process, args=(environment, fails, answers, end))
         for environment in environments
     ]
     for each in processes:
         each.start()
     found = [answers.get(timeout=120) for _ in processes]
+    end.set()
     for each in processes:
         each.join()
     return found

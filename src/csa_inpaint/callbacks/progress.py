@@ -101,8 +101,8 @@ class ProgressLines(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        scores = {k: metrics[k] for k in ("val/psnr", "val/ssim") if k in metrics}
-        values: dict[str, Any] = {**self.get_metrics(trainer, pl_module), **scores}
+        values: dict[str, Any] = self.get_metrics(trainer, pl_module)
+        values.update((key, metrics[key]) for key in ("val/psnr", "val/ssim") if key in metrics)
         self._print(trainer, pl_module, values, end="epoch ends")
 
     def _print(

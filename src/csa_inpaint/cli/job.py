@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 PATIENCE = timedelta(minutes=5)  # for the processes of one job to start
+FAREWELL = timedelta(minutes=1)  # for the other processes to learn of an error
 STORE_OFFSET = 5000  # ports between the store of `agreed` and the port that Lightning uses
 
 
@@ -66,12 +68,16 @@ def agreed(key: str, decide: Callable[[], str | None]) -> str | None:
     if job.rank > 0:
         if job.processes == 1:
             return _value(os.environ[variable])
-        return _value(_store().get(_key(key)).decode())
+        message = _store().get(_key(key)).decode()
+        _store().set(f"{_key(key)}/{job.rank}", "read")
+        return _value(message)
     try:
         value = decide()
     except Exception as error:
         if job.processes > 1:
             _store().set(_key(key), json.dumps({"error": str(error)}))
+            with suppress(RuntimeError):  # the store ends with this process
+                _store().wait([f"{_key(key)}/{r}" for r in range(1, job.processes)], FAREWELL)
         raise
     message = json.dumps({"value": value})
     os.environ[variable] = message
