@@ -3,17 +3,21 @@
 import csv
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from test_distributed import TINY
+from torch.distributed import TCPStore
 from two_processes import train
 
 TRAIN = [
@@ -40,15 +44,24 @@ class Training(NamedTuple):
         return said
 
 
-def start(folder: Path, *options: str, **environment: str) -> Training:
+def launch(
+    log: Path,
+    *arguments: str,
+    target: Callable[..., None] = train,
+    **environment: str,
+) -> Training:
     """A training in a process of its own, which is forked from one that has loaded the library."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["csa_inpaint.train", "csa_inpaint.methods.csa"])
-    log = folder.parent / f"log_{time.monotonic_ns()}.txt"
-    arguments = [f"hydra.run.dir={folder}", *TRAIN, *options]
-    process = context.Process(target=train, args=(arguments, environment, log))
+    process = context.Process(target=target, args=([*TRAIN, *arguments], environment, log))
     process.start()
     return Training(process, log)
+
+
+def start(folder: Path, *options: str, **settings: Any) -> Training:
+    """A training in a folder; each start has a file for what it prints."""
+    log = folder.parent / f"log_{time.monotonic_ns()}.txt"
+    return launch(log, f"hydra.run.dir={folder}", *options, **settings)
 
 
 def wait_for_rows(folder: Path, rows: int) -> None:
@@ -131,6 +144,31 @@ def test_training_is_saved_by_time_within_an_epoch(tmp_path: Path, whole: Path) 
 
 
 @pytest.mark.slow
+def test_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+    options = ("strategy=ddp", "trainer.devices=2", f"output_root={tmp_path}")
+    ranks = []
+    for rank in ("0", "1"):  # without hydra.run.dir: the processes agree on a folder
+        own = {**shared, "RANK": rank, "LOCAL_RANK": rank}
+        ranks.append(launch(tmp_path / f"{rank}.txt", *options, **own))
+    while not (folders := list(tmp_path.glob("photos/*"))):
+        time.sleep(0.02)
+    wait_for_rows(folders[0], 4)
+    os.kill(ranks[1].process.pid or 0, signal.SIGUSR1)
+    for rank in ranks:
+        rank.finish(status=75)
+    (folder,) = tmp_path.glob("photos/*")
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["window"]["batches"] == 0
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        ".hydra", ".lock", "checkpoints", "config.yaml", "hparams.yaml", "metrics.csv", "run.json",
+        "train.log",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
     script = Path(__file__).parents[1] / "benchmarks/kill.py"
     options = ["--kills=3", "--processes=1", "--epochs=3", "--batches=8", "--progress=4"]
@@ -140,3 +178,26 @@ def test_nothing_is_lost_by_kills(tmp_path: Path) -> None:
     text = (tmp_path / "kill.md").read_text()
     assert "Different from the training without a stop: nothing" in text
     assert "4 starts in one folder" in text
+
+
+def limited(limit: int, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+    """Train where no file may become larger, which a full disk does to a checkpoint."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    train(arguments, environment, log)
+
+
+@pytest.mark.slow
+def test_full_disk_is_named_and_leaves_a_checkpoint(tmp_path: Path, whole: Path) -> None:
+    folder = tmp_path / "run"
+    start(folder, "trainer.max_epochs=1").finish()
+    size = (folder / "checkpoints/last.ckpt").stat().st_size
+    training = start(folder, "checkpoint=last", target=partial(limited, size // 2))
+    said = training.finish(status=1)
+    assert "OSError: [Errno 27] File too large:" in said
+    assert f"There is no room left for {folder} (" in said
+    last = folder / "checkpoints/last.ckpt"
+    assert f"{last} is whole. Make room and continue with:" in said
+    assert f"checkpoint={last}" in said
+    assert torch.load(last, weights_only=True)["epoch"] == 0
+    start(folder, "checkpoint=last").finish()
+    assert curve(folder) == curve(whole)

@@ -136,7 +136,8 @@ def test_agreement_of_srun(launched: Any) -> None:
 def test_agreement_of_torchrun_is_made_anew_after_a_restart(launched: Any) -> None:
     port = free_port()
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # the agent's
-    store.set("csa_inpaint/0/folder", '{"value": "of before"}')
+    for number in range(99):
+        store.set(f"csa_inpaint/0/{number}/folder", '{"value": "of before"}')
     shared = {**TORCHRUN, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     launched({})
     assert answers_of([{**shared, "RANK": str(rank)} for rank in (1, 0)]) == [("of 0", None)] * 2

@@ -113,21 +113,16 @@ class SaveWithinEpoch(Checkpoint):
         if not trainer.is_last_batch and not pl_module.window.batches:
             vote = self._vote(trainer)
             if vote != _NOTHING:
+                # Lightning logs a batch after the hooks at its end. A process that ends in between
+                # would lose the row: the resumed training does not take this batch again.
+                trainer._logger_connector.update_train_step_metrics()
                 self._save(trainer, vote)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        # Not right after the batch at which the training was saved: Lightning logs that batch after
-        # the hooks at its end.
-        self._leave(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         vote = self._vote(trainer)
         self._mark = time.monotonic()  # `callbacks.last` has saved
         if vote > _DUE:
             self._save(trainer, vote)
-            self._leave(trainer)
 
     def _vote(self, trainer: pl.Trainer) -> int:
         """What any process wants, the same on all of them."""
@@ -144,11 +139,8 @@ class SaveWithinEpoch(Checkpoint):
         self._mark = time.monotonic()
         if vote > _DUE:
             self._leaving = SIGNALS[vote - _DUE - 1]
-
-    def _leave(self, trainer: pl.Trainer) -> None:
-        if self._leaving == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self._leaving is not None:
+            if self._leaving == signal.SIGINT:
+                raise KeyboardInterrupt
             raise Preempted(self._leaving, trainer.global_rank)
 
     # --- the end ---------------------------------------------------------------------------------
