@@ -232,9 +232,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--batches", type=int, default=18, help="of each epoch")
-    parser.add_argument("--progress", type=int, default=5, help="most rows between two kills")
+    parser.add_argument("--progress", type=int, default=4, help="most rows between two kills")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument(
         "--output", default="kill.md", help="file; a relative path is below benchmarks/results"
