@@ -85,7 +85,7 @@ def lines_of(
 ) -> list[list[str]]:
     """The lines of two epochs of three batches of two images, split into their parts."""
     clock = [100.0]
-    monkeypatch.setattr("csa_inpaint.callbacks.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("csa_inpaint.callbacks.progress.monotonic", lambda: clock[0])
     trainer = pl.Trainer(
         max_epochs=2,
         callbacks=[ProgressLines(**settings)],

@@ -31,7 +31,7 @@ class Minutes(pl.Callback):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(within_epoch.time, "monotonic", lambda: 60 * self.now)
+        monkeypatch.setattr(within_epoch, "monotonic", lambda: 60 * self.now)
 
     def on_train_batch_start(self, *args: Any) -> None:
         self.now += 1

@@ -1,8 +1,8 @@
 """Save within an epoch: by time, and when a signal asks the training to stop."""
 
 import signal
-import time
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -105,7 +105,7 @@ class SaveWithinEpoch(Checkpoint):
             self._leaving = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._mark = time.monotonic()
+        self._mark = monotonic()
 
     def on_train_batch_end(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter, *args: Any, **kwargs: Any
@@ -120,7 +120,7 @@ class SaveWithinEpoch(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         vote = self._vote(trainer)
-        self._mark = time.monotonic()  # `callbacks.last` has saved
+        self._mark = monotonic()  # `callbacks.last` has saved
         if vote > _DUE:
             self._save(trainer, vote)
 
@@ -130,13 +130,13 @@ class SaveWithinEpoch(Checkpoint):
         # clock of rank 0 is the clock of all.
         own = max((_DUE + 1 + SIGNALS.index(n) for n in self._received), default=_NOTHING)
         if own == _NOTHING and trainer.is_global_zero and self.every_minutes is not None:
-            own = int(time.monotonic() - self._mark >= 60 * self.every_minutes)
+            own = int(monotonic() - self._mark >= 60 * self.every_minutes)
         votes = torch.tensor(own, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(votes, reduce_op="max"))
 
     def _save(self, trainer: pl.Trainer, vote: int) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
-        self._mark = time.monotonic()
+        self._mark = monotonic()
         if vote > _DUE:
             self._leaving = SIGNALS[vote - _DUE - 1]
             if self._leaving == signal.SIGINT:
