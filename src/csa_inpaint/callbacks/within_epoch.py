@@ -151,8 +151,8 @@ class SaveWithinEpoch(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._restore()
-        if (
-            self._leaving is not None
-        ):  # the progress bar, which would draw over the message, is gone
+        if self._leaving in (None, signal.SIGINT):  # else nothing may cut the end short
+            self._restore()
+        if self._leaving is not None:
+            # The progress bar, which would draw over the message, is gone.
             rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")

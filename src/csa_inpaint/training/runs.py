@@ -150,7 +150,7 @@ def start_point(checkpoint: str | None, output_root: Path, folder: Path) -> Path
     begun = (folder / RECORD).exists()
     again = begun and (checkpoint == "auto" or current_job().restarts > 0)
     own = newest_checkpoint(folder) if again else None
-    found = own or _chosen(checkpoint, output_root, folder if begun else None)
+    found = own or _chosen(checkpoint, output_root, folder if begun and not again else None)
     if begun and not again and (found is None or found.resolve().parents[1] != folder.resolve()):
         raise _of_another_run(folder)
     return found
