@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from csa_inpaint import CSAInpainter, load_model, load_pretrained
+from csa_inpaint.training.runs import start_point
 from csa_inpaint.weights import shipped
-from csa_inpaint.weights.files import find_checkpoint, model_file
+from csa_inpaint.weights.files import model_file
 
 
 def test_pretrained_model_loads(starter: CSAInpainter) -> None:
@@ -23,7 +24,7 @@ def test_pretrained_weights_are_no_training_to_resume(
     starter: CSAInpainter, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=r"holds weights only.*init_from=pretrained"):
-        find_checkpoint("pretrained", tmp_path)
+        start_point("pretrained", tmp_path, tmp_path / "run")
 
 
 def test_pretrained_names_are_listed(
