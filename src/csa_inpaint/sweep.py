@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -78,6 +79,11 @@ class SweepTable(Callback):
         self.checkpoint = checkpoint
         self.evaluate = list(evaluate)
         self._started = 0.0
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # The sweep's folder is named after choices, which Hydra looks up here. Hydra itself only
+        # fills in this place when the first job starts.
+        HydraConfig.instance().set_config(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._started = time.monotonic()

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInterrupt
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.entry import command, config_groups, override
+from csa_inpaint.cli.launch import following_launcher
 from csa_inpaint.cli.provenance import provenance, repeatable
 from csa_inpaint.weights.files import find_checkpoint
 
@@ -39,7 +40,7 @@ def train(cfg: DictConfig) -> pl.Trainer:
     datamodule = instantiate(cfg.data, _convert_="all")
     module = instantiate(cfg.model, _convert_="all")
     trainer: pl.Trainer = instantiate(
-        cfg.trainer,
+        following_launcher(cfg.trainer),
         callbacks=[
             *instances(cfg.callbacks),
             *instances(cfg.get("adversary")),

@@ -1,0 +1,83 @@
+"""Devices and nodes of a Trainer follow the launcher that started the processes."""
+
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from csa_inpaint.cli.launch import Launch, following_launcher, launch
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
+SLURM = {"SLURM_JOB_NAME": "csa_inpaint", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}
+
+
+@pytest.fixture
+def started_by(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets the variables of a launcher, and no others."""
+    for name in {*TORCHRUN, *SLURM}:
+        monkeypatch.delenv(name, raising=False)
+
+    def start(variables: dict[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    return start
+
+
+def trainer(**settings: Any) -> DictConfig:
+    return OmegaConf.create({"devices": "auto", "num_nodes": "auto", **settings})
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (TORCHRUN, Launch("torchrun", 2, 3)),
+        (SLURM, Launch("Slurm", 4, 2)),
+        (SLURM | TORCHRUN, Launch("torchrun", 2, 3)),  # torchrun in a job of Slurm
+        (SLURM | {"SLURM_JOB_NAME": "interactive"}, None),
+        ({}, None),
+    ],
+)
+def test_launch_reads_the_launchers_variables(
+    variables: dict[str, str], expected: Launch | None
+) -> None:
+    assert launch(variables) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices", "nodes"), [(TORCHRUN, 2, 3), (SLURM, 4, 2), ({}, "auto", 1)]
+)
+def test_trainer_follows_the_launcher(
+    started_by: Any, variables: dict[str, str], devices: int | str, nodes: int
+) -> None:
+    started_by(variables)
+    given = trainer(precision="64-true")
+    followed = following_launcher(given)
+    assert followed == {"devices": devices, "num_nodes": nodes, "precision": "64-true"}
+    assert given == trainer(precision="64-true")  # a repeated run follows its own launcher
+
+
+def test_trainer_keeps_numbers_that_agree(started_by: Any) -> None:
+    started_by(SLURM)
+    agreed = trainer(devices=4, num_nodes=2)
+    assert following_launcher(agreed) == agreed
+    started_by(TORCHRUN)  # which goes before Slurm
+    with pytest.raises(ValueError, match=r"trainer.devices=4, but torchrun started 2 processes"):
+        following_launcher(agreed)
+
+
+@pytest.mark.parametrize(("key", "number"), [("devices", 8), ("num_nodes", 1)])
+def test_trainer_refuses_other_numbers_than_the_launchers(
+    started_by: Any, key: str, number: int
+) -> None:
+    started_by(SLURM)
+    with pytest.raises(
+        ValueError,
+        match=rf"trainer.{key}={number}, but Slurm started 4 processes on each of 2 nodes: leave "
+        rf"out trainer.{key}, which then follows Slurm",
+    ):
+        following_launcher(trainer(**{key: number}))
+
+
+def test_trainer_without_a_launcher_keeps_what_it_was_given(started_by: Any) -> None:
+    assert following_launcher(trainer(devices=2, num_nodes=3)) == trainer(devices=2, num_nodes=3)
