@@ -15,6 +15,7 @@ from PIL import Image
 from csa_inpaint import Inpainter
 from csa_inpaint.adversaries import Hinge, PatchAdversary
 from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.cli.launch import following_launcher
 from csa_inpaint.data import InpaintingDataModule
 
 CONF = config_directory()
@@ -37,7 +38,8 @@ def run_folder(tmp_path: Path) -> Iterator[Path]:
 def small(choice: str) -> tuple[str, ...]:
     """Overrides that make any model quick to build."""
     width = "model.generator.width=4" if "gated_conv" in choice else "model.width=4"
-    return (width, *SMALL)
+    nodes = ["trainer.num_nodes=2"] if "multinode" in choice else []  # a launcher knows otherwise
+    return (width, *SMALL, *nodes)
 
 
 def composed(run_folder: Path, *overrides: str) -> DictConfig:
@@ -62,7 +64,10 @@ def parts(config: DictConfig) -> dict[str, Any]:
         "model": instantiate(config.model, _convert_="all"),
         "adversaries": adversaries,
         "trainer": instantiate(
-            config.trainer, callbacks=callbacks + adversaries, logger=loggers, _convert_="all"
+            following_launcher(config.trainer),
+            callbacks=callbacks + adversaries,
+            logger=loggers,
+            _convert_="all",
         ),
     }
 
@@ -70,6 +75,8 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
+    if group == "hydra/launcher":
+        pytest.importorskip("submitit", reason="pip install 'csa-inpaint[slurm]'")
     override = {"adversary": f"adversary=[{name}]", "ablation": f"+{choice}"}.get(group, choice)
     config = composed(run_folder, override)
     assert OmegaConf.to_container(config, resolve=True)
@@ -80,7 +87,7 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     [
         c
         for c in CHOICES
-        if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model")
+        if c.split("=")[0].split("/")[0] in ("ablation", "callbacks", "logger", "model", "strategy")
     ],
 )
 def test_choice_makes_its_parts(run_folder: Path, choice: str) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,8 +16,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from csa_inpaint.cli.entry import describe
+from csa_inpaint.cli.launch import one_process
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
 from csa_inpaint.weights.targets import targets
@@ -43,11 +46,6 @@ class Result:
         if job.status is JobStatus.FAILED:
             self.error = describe(job._return_value)
             return
-        if torch.distributed.is_initialized():
-            raise RuntimeError(
-                "after a training in several processes the scores cannot be computed in one of "
-                "them: run csa_inpaint.evaluate on the checkpoints"
-            )
         path = folder / "checkpoints" / f"{checkpoint}.ckpt"
         state = read_checkpoint(path)["state_dict"]
         self.parameters = sum(v.numel() for k, v in state.items() if k.startswith("generator."))
@@ -57,7 +55,8 @@ class Result:
         parts = [OmegaConf.to_container(own[key], resolve=True) for key in ("model", "data")]
         config.trust = sorted(set(targets(parts)))  # the user's own configuration names them
         (folder / "evaluation").mkdir(exist_ok=True)
-        self.scores = evaluate(config, folder / "evaluation")["composite"]
+        with one_process():
+            self.scores = evaluate(config, folder / "evaluation")["composite"]
 
 
 class SweepTable(Callback):
@@ -79,6 +78,7 @@ class SweepTable(Callback):
         self.checkpoint = checkpoint
         self.evaluate = list(evaluate)
         self._started = 0.0
+        self._environment: dict[str, str] = {}
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         # The sweep's folder is named after choices, which Hydra looks up here. Hydra itself only
@@ -86,11 +86,20 @@ class SweepTable(Callback):
         HydraConfig.instance().set_config(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._environment = dict(os.environ)
         self._started = time.monotonic()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         hydra = config.hydra
         if hydra.mode is not RunMode.MULTIRUN:
+            return
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        # Lightning tells the processes that it starts by variables, and would take the next job for
+        # one of these processes.
+        os.environ.clear()
+        os.environ.update(self._environment)
+        if rank_zero_only.rank > 0:  # every process of torchrun or srun calls this method
             return
         folder = Path(hydra.runtime.output_dir)
         result = Result(

@@ -1,11 +1,12 @@
 """Devices and nodes of a Trainer follow the launcher that started the processes."""
 
+import os
 from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from csa_inpaint.cli.launch import Launch, following_launcher, launch
+from csa_inpaint.cli.launch import Launch, following_launcher, launch, one_process
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 SLURM = {"SLURM_JOB_NAME": "csa_inpaint", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}
@@ -14,7 +15,7 @@ SLURM = {"SLURM_JOB_NAME": "csa_inpaint", "SLURM_NTASKS": "8", "SLURM_NNODES": "
 @pytest.fixture
 def started_by(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets the variables of a launcher, and no others."""
-    for name in {*TORCHRUN, *SLURM}:
+    for name in {*TORCHRUN, *SLURM, "RANK", "MASTER_PORT"}:
         monkeypatch.delenv(name, raising=False)
 
     def start(variables: dict[str, str]) -> None:
@@ -77,6 +78,23 @@ def test_trainer_refuses_other_numbers_than_the_launchers(
         rf"out trainer.{key}, which then follows Slurm",
     ):
         following_launcher(trainer(**{key: number}))
+
+
+def test_trainer_may_require_a_launcher(started_by: Any) -> None:
+    with pytest.raises(ValueError, match=r"strategy=ddp_multinode\), but neither srun"):
+        following_launcher(trainer(num_nodes="launcher"))
+    started_by(SLURM)
+    assert following_launcher(trainer(num_nodes="launcher")).num_nodes == 2
+
+
+def test_one_process_hides_the_launcher_for_a_while(started_by: Any) -> None:
+    started_by(TORCHRUN | SLURM | {"RANK": "0", "MASTER_PORT": "1"})
+    before = dict(os.environ)
+    with one_process():
+        assert launch(os.environ) is None
+        assert not {"RANK", "MASTER_PORT", "WORLD_SIZE"} & os.environ.keys()
+        assert os.environ["PATH"] == before["PATH"]
+    assert dict(os.environ) == before
 
 
 def test_trainer_without_a_launcher_keeps_what_it_was_given(started_by: Any) -> None:

@@ -1,23 +1,12 @@
 """Fixtures of the tests that run on a Slurm of their own."""
 
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm import PACKAGES, Slurm, missing_programs, two_nodes
-
-TINY = (
-    "model.width=4",
-    "model.depth=4",
-    "data.size=64",
-    "data.batch_size=2",
-    "data.num_workers=0",
-    "trainer.accelerator=cpu",
-    "trainer.limit_val_batches=2",
-)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,16 @@ NODES = ("n0", "n1")
 # The names of the nodes are in no name service, so the processes meet at an address.
 JOB_ENVIRONMENT = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 
+TINY = (
+    "model.width=4",
+    "model.depth=4",
+    "data.size=64",
+    "data.batch_size=2",
+    "data.num_workers=0",
+    "trainer.accelerator=cpu",
+    "trainer.limit_val_batches=2",
+)
+
 CONFIGURATION = """\
 ClusterName=loopback
 SlurmctldHost={host}(127.0.0.1)

@@ -1,5 +1,6 @@
 """Lightning callbacks: previews, health, progress, stopping and naming runs."""
 
+from csa_inpaint.callbacks.effective_batch import EffectiveBatch
 from csa_inpaint.callbacks.guard import DumpBadBatch
 from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.init_from import InitFrom
@@ -10,6 +11,7 @@ from csa_inpaint.callbacks.run_config import RunConfig
 
 __all__ = [
     "DumpBadBatch",
+    "EffectiveBatch",
     "InitFrom",
     "LossProgressBar",
     "Preview",

@@ -1,13 +1,18 @@
-"""The processes of a run: as many as torchrun or Slurm started."""
+"""The processes of a run: as many as torchrun or Slurm started, or one for a while."""
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from omegaconf import DictConfig
 
 FOLLOW = "auto"
+REQUIRE = "launcher"
+# Variables by which torchrun, Slurm and Lightning tell a process of its place among others.
+PLACE = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+PLACE_PREFIXES = ("SLURM_", "TORCHELASTIC_", "MASTER_")
 
 
 class Launch(NamedTuple):
@@ -34,24 +39,32 @@ def launch(environment: Mapping[str, str]) -> Launch | None:
 def following_launcher(trainer: DictConfig) -> DictConfig:
     """A Trainer's configuration whose ``devices`` and ``num_nodes`` are those of the launcher.
 
-    Only ``auto`` follows the launcher. Without a launcher there is one node, and the Trainer itself
-    knows what ``devices=auto`` means.
+    ``auto`` and ``launcher`` follow the launcher. Without a launcher ``num_nodes=auto`` is one
+    node, ``num_nodes=launcher`` is an error, and the Trainer itself knows what ``devices=auto`` is.
 
     Args:
         trainer: the configuration of the Trainer.
 
     Raises:
-        ValueError: the configuration says another number than the launcher.
+        ValueError: the configuration says another number than the launcher, or it requires a
+            launcher, and there is none.
     """
     followed = copy.deepcopy(trainer)
     started = launch(os.environ)
     if started is None:
+        if trainer.num_nodes == REQUIRE:
+            raise ValueError(
+                "trainer.num_nodes=launcher (strategy=ddp_multinode), but neither srun nor "
+                "torchrun started this process: submit scripts/train.sbatch, start with torchrun "
+                "--nnodes=N --nproc-per-node=M -m csa_inpaint.train, or set strategy=ddp to train "
+                "on this machine"
+            )
         if trainer.num_nodes == FOLLOW:
             followed.num_nodes = 1
         return followed
     for key in ("devices", "num_nodes"):
         number = getattr(started, key)
-        if trainer[key] == FOLLOW:
+        if trainer[key] in (FOLLOW, REQUIRE):
             followed[key] = number
         elif trainer[key] != number:
             raise ValueError(
@@ -61,3 +74,19 @@ def following_launcher(trainer: DictConfig) -> DictConfig:
                 f"as trainer.{key} says"
             )
     return followed
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Let a Trainer work in this process alone, whatever launcher started the process."""
+    hidden = {key: os.environ[key] for key in os.environ if _tells_place(key)}
+    for key in hidden:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _tells_place(key: str) -> bool:
+    return key in PLACE or key.startswith(PLACE_PREFIXES)
