@@ -1,7 +1,9 @@
 """Train: ``python -m csa_inpaint.train [+experiment=NAME] [KEY=VALUE …]``; see ``--help``."""
 
-import json
+import errno
 import shlex
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,67 +11,103 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from pytorch_lightning.utilities import rank_zero_info
 
-from csa_inpaint.callbacks import DumpBadBatch, InitFrom, RunConfig, SaveOnInterrupt
+from csa_inpaint.callbacks import (
+    DumpBadBatch,
+    InitFrom,
+    KeepLogs,
+    Preempted,
+    RunConfig,
+    SaveWithinEpoch,
+)
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.entry import command, config_groups, override
+from csa_inpaint.cli.job import agreed, in_slurm, requeue
 from csa_inpaint.cli.launch import following_launcher
-from csa_inpaint.cli.provenance import provenance, repeatable
-from csa_inpaint.weights.files import find_checkpoint
+from csa_inpaint.training.runs import RECORD, register_run_folder, start_point, write_record
+from csa_inpaint.training.saving import LAST
 
-RECORD = "run.json"  # in a run's folder: command line, commit and versions
+METRICS = "metrics.csv"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+register_run_folder()
 
 
 def train(cfg: DictConfig) -> pl.Trainer:
     """Compose the parts that the configuration names, fit, and say where the results are."""
     run_folder = Path(HydraConfig.get().runtime.output_dir)
     init_from = cfg.get("init_from")  # configurations of older runs lack the key
-    if cfg.checkpoint is not None and init_from is not None:
+    if cfg.checkpoint not in (None, "auto") and init_from is not None:
         raise ValueError(
             f"checkpoint={cfg.checkpoint} and init_from={init_from}: checkpoint continues a run "
             "with all it had, init_from starts one from weights alone; set the other to null"
         )
     _check_repeat()
-    checkpoint = find_checkpoint(cfg.checkpoint, Path(cfg.output_root))
-    cfg.checkpoint = None if checkpoint is None else str(checkpoint)
-    _write_record(cfg, run_folder)
+    checkpoint = _begin(cfg, run_folder)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
 
     pl.seed_everything(cfg.seed, verbose=False)
     datamodule = instantiate(cfg.data, _convert_="all")
     module = instantiate(cfg.model, _convert_="all")
+    last = run_folder / "checkpoints" / LAST
+    save = SaveWithinEpoch(last, _resume_command(last), cfg.get("every_minutes"))
     trainer: pl.Trainer = instantiate(
         following_launcher(cfg.trainer),
         callbacks=[
             *instances(cfg.callbacks),
             *instances(cfg.get("adversary")),
-            *([InitFrom(init_from)] if init_from is not None else []),
+            *([InitFrom(init_from)] if init_from is not None and checkpoint is None else []),
             RunConfig(config),
+            KeepLogs(),
             DumpBadBatch(run_folder, config),
-            SaveOnInterrupt(run_folder / "checkpoints" / "last.ckpt", _resume_command(run_folder)),
+            save,
         ],
         logger=instances(cfg.logger),
         _convert_="all",
     )
-    trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    save.listen()  # a signal may come while files are listed
+    try:
+        trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except Preempted as stop:
+        if in_slurm() and stop.signal == signal.SIGUSR1 and trainer.is_global_zero:
+            requeue()
+        raise
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            error.add_note(_remedy(last))
+        raise
     rank_zero_info(_summary(trainer, run_folder))
     return trainer
 
 
-@rank_zero_only
-def _write_record(cfg: DictConfig, run_folder: Path) -> None:
-    """Write the files that explain the run and repeat it."""
-    record = json.dumps(provenance("csa_inpaint.train"), indent=2)
-    try:
-        with (run_folder / RECORD).open("x") as file:
-            file.write(record + "\n")
-    except FileExistsError as error:
-        raise FileExistsError(
-            f"{run_folder} is another run's folder, perhaps of one that started in the same "
-            "second: start again, or give this run a name of its own with name=NAME"
-        ) from error
-    OmegaConf.save(repeatable(cfg, run_folder), run_folder / "config.yaml")
+def _begin(cfg: DictConfig, run_folder: Path) -> Path | None:
+    """Find where the training starts from, and note the start in the run's folder."""
+
+    def decide() -> str | None:
+        start = start_point(cfg.checkpoint, Path(cfg.output_root), run_folder)
+        path = None if start is None else str(start)
+        cfg.checkpoint = path
+        write_record(cfg, run_folder, start)
+        if start is None:  # a run that was killed before its first checkpoint
+            (run_folder / METRICS).unlink(missing_ok=True)
+        return path
+
+    cfg.checkpoint = agreed("checkpoint", decide)
+    if cfg.checkpoint is None:
+        return None
+    rank_zero_info(f"Continuing from {cfg.checkpoint} in {run_folder}")
+    return Path(cfg.checkpoint)
+
+
+def _remedy(last: Path) -> str:
+    """What to do about a full disk."""
+    folder = last.parents[1]
+    free = shutil.disk_usage(folder).free / 2**20
+    lines = [f"There is no room left for {folder} ({free:.0f} MB are free)."]
+    if last.exists():
+        lines.append(f"{last} is whole. Make room and continue with:\n  {_resume_command(last)}")
+    return " ".join(lines)
 
 
 def instances(nodes: DictConfig | None) -> list[Any]:
@@ -101,14 +139,14 @@ def _config_folder() -> Path:
     return Path(folder)
 
 
-def _resume_command(run_folder: Path) -> str:
+def _resume_command(last: Path) -> str:
     hydra = HydraConfig.get()
     arguments = [o for o in hydra.overrides.task if not o.startswith(("checkpoint=", "init_from="))]
     folder = str(_config_folder())
     if Path(folder) != config_directory():  # a run that repeats another one
         name = str(hydra.job.config_name)
         arguments = ["--config-path", folder, "--config-name", name, *arguments]
-    checkpoint = override("checkpoint", run_folder / "checkpoints" / "last.ckpt")
+    checkpoint = override("checkpoint", last)
     return shlex.join(["python", "-m", "csa_inpaint.train", *arguments, checkpoint])
 
 

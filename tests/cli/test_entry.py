@@ -23,7 +23,7 @@ from PIL import Image
 import csa_inpaint
 from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
 from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
-from csa_inpaint.callbacks import SaveOnInterrupt
+from csa_inpaint.callbacks import SaveWithinEpoch
 from csa_inpaint.cli.entry import describe
 from csa_inpaint.data.listing import list_images
 
@@ -108,7 +108,7 @@ def test_training_leaves_a_run_folder(trained: Path) -> None:
 
 
 def test_run_folder_says_how_it_came_about(trained: Path) -> None:
-    record = json.loads((trained / "run.json").read_text())
+    (record,) = json.loads((trained / "run.json").read_text())["starts"]
     command = shlex.split(record["command"])
     assert command[:3] == ["python", "-m", "csa_inpaint.train"]
     assert set(TINY) <= set(command)
@@ -156,11 +156,12 @@ def test_experiment_trains_without_a_plus(tmp_path: Path) -> None:
     assert (newest_run(tmp_path / "runs", "places2") / "checkpoints/last.ckpt").is_file()
 
 
-def test_last_resumes_the_newest_run(trained: Path, tmp_path: Path) -> None:
-    again = [argument for argument in TINY if not argument.startswith("trainer.max_epochs")]
+def test_last_resumes_the_newest_run_in_another_folder_when_told(
+    trained: Path, tmp_path: Path
+) -> None:
     done = run(
         "train",
-        *again,
+        *TINY,
         "trainer.max_epochs=2",
         "checkpoint=last",
         f"output_root={trained.parents[1]}",
@@ -168,6 +169,58 @@ def test_last_resumes_the_newest_run(trained: Path, tmp_path: Path) -> None:
     )
     assert done.status == 0, done.err
     assert [p.name for p in (tmp_path / "second/previews").iterdir()] == ["epoch_0001.png"]
+
+
+def test_run_is_continued_in_its_folder(
+    trained: Path, tmp_path: Path, assert_same_state: Callable[[Path, Path], None]
+) -> None:
+    options = (*TINY, "trainer.log_every_n_steps=1", "data.val_batch_size=2", "logger=wandb")
+    options += ("logger.wandb.offline=true", "callbacks.preview=null", "adversary=[patch]")
+    for root, epochs in (("whole", (2,)), ("parts", (1, 1, 2))):
+        for number, limit in enumerate(epochs):
+            done = run(
+                "train",
+                *options,
+                f"trainer.max_epochs={limit}",
+                f"output_root={tmp_path / root}",
+                *(["checkpoint=last"] if number else []),
+            )
+            wandb.finish()
+            assert done.status == 0, done.err
+    whole, parts = (newest_run(tmp_path / root) for root in ("whole", "parts"))
+    assert list((tmp_path / "parts/photos").iterdir()) == [parts]
+    assert_same_state(whole / "checkpoints/last.ckpt", parts / "checkpoints/last.ckpt")
+    assert curve(whole) == curve(parts)
+    starts = json.loads((parts / "run.json").read_text())["starts"]
+    assert [start["checkpoint"] for start in starts] == [
+        None,
+        *[str(parts / "checkpoints/last.ckpt")] * 2,
+    ]
+    (ident,) = {path.name.rpartition("-")[2] for path in parts.glob("wandb/offline-run-*")}
+    assert (parts / "wandb_id.txt").read_text().strip() == ident
+    best = [torch.load(run / "checkpoints/best.ckpt")["epoch"] for run in (whole, parts)]
+    scores = [float(row["val/psnr"]) for row in curve(whole) if row["val/psnr"]]
+    assert best == [scores.index(max(scores))] * 2
+
+
+def curve(folder: Path) -> list[dict[str, str]]:
+    """The rows of a run's metrics.csv, without speed and memory."""
+    rows = csv.DictReader((folder / "metrics.csv").open())
+    measured = ("health/images_per_second", "health/data_wait", "health/memory_mb")
+    return [{k: v for k, v in row.items() if k not in measured} for row in rows]
+
+
+def test_best_checkpoint_is_that_of_the_whole_run(tmp_path: Path) -> None:
+    options = (*TINY, "adversary=[]", f"output_root={tmp_path}", "callbacks.preview=null")
+    assert run("train", *options).status == 0
+    folder = newest_run(tmp_path)
+    best = (folder / "checkpoints/best.ckpt").read_bytes()
+    # This start makes the model worse.
+    worse = ("model.learning_rate=0.3", "trainer.max_epochs=2", "model.ema_decay=0")
+    done = run("train", *options, *worse, "checkpoint=last")
+    assert done.status == 0, done.err
+    assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
+    assert (folder / "checkpoints/best.ckpt").read_bytes() == best
 
 
 # --- repeating a run ----------------------------------------------------------------------------
@@ -186,8 +239,10 @@ def test_run_repeats_bit_for_bit_from_its_config(
     path = ["--config-path", folder] if written == "apart" else [f"--config-path={folder}"]
     resume: list[str] = []
     monkeypatch.setattr(
-        "csa_inpaint.train.SaveOnInterrupt",
-        lambda path, command: resume.append(command) or SaveOnInterrupt(path, command),
+        "csa_inpaint.train.SaveWithinEpoch",
+        lambda path, command, *more: (
+            resume.append(command) or SaveWithinEpoch(path, command, *more)
+        ),
     )
     name = f"again_{len(path)}"  # two runs of one name might start in one second
     done = run("train", f"name={name}", *path, "--config-name", "config")
@@ -379,12 +434,12 @@ def test_resume_command_leaves_the_starting_point_out(
 ) -> None:
     commands: list[str] = []
 
-    class Spy(SaveOnInterrupt):
-        def __init__(self, path: Path, resume_command: str) -> None:
-            super().__init__(path, resume_command)
+    class Spy(SaveWithinEpoch):
+        def __init__(self, path: Path, resume_command: str, every_minutes: float) -> None:
+            super().__init__(path, resume_command, every_minutes)
             commands.append(resume_command)
 
-    monkeypatch.setattr("csa_inpaint.train.SaveOnInterrupt", Spy)
+    monkeypatch.setattr("csa_inpaint.train.SaveWithinEpoch", Spy)
     start = checkpoint.replace("checkpoint=", "init_from=")
     done = run("train", *TINY, start, f"output_root={tmp_path}")
     assert done.status == 0, done.err
@@ -657,4 +712,6 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
     second = run("train", *TINY, folder, "seed=5")
     assert second.status == 1
     assert "is another run's folder" in second.err
+    auto = run("train", *TINY, folder, "checkpoint=auto")
+    assert auto.status == 0, auto.err
     assert (tmp_path / "run/config.yaml").read_text() == config

@@ -20,7 +20,7 @@ from csa_inpaint.adversaries import (
     PatchAdversary,
     RelativisticAverageLeastSquares,
 )
-from csa_inpaint.callbacks import SaveOnInterrupt, interrupt
+from csa_inpaint.callbacks import SaveWithinEpoch, within_epoch
 from csa_inpaint.losses.terms import Term
 from csa_inpaint.networks.vgg import VGG16Features, VGGFeatures
 from csa_inpaint.training.finiteness import NonFiniteLossError
@@ -623,7 +623,7 @@ def test_interrupt_saves_and_resumes_exactly(
     tmp_path: Path,
 ) -> None:
     messages: list[str] = []
-    monkeypatch.setattr(interrupt, "rank_zero_info", messages.append)
+    monkeypatch.setattr(within_epoch, "rank_zero_info", messages.append)
     last = tmp_path / "stopped" / "last.ckpt"
 
     def fit(folder: str, *callbacks: pl.Callback, checkpoint: Path | None = None) -> None:
@@ -639,7 +639,7 @@ def test_interrupt_saves_and_resumes_exactly(
 
     fit("whole")
     with pytest.raises(SystemExit):
-        fit("stopped", PressCtrlC(batch), SaveOnInterrupt(last, "python -m again checkpoint=last"))
+        fit("stopped", PressCtrlC(batch), SaveWithinEpoch(last, "python -m again checkpoint=last"))
     assert torch.load(last, weights_only=True)["window"]["batches"] == 0
     assert "python -m again checkpoint=last" in messages[-1]
     fit("resumed", checkpoint=last)
@@ -650,7 +650,7 @@ def test_interrupt_saves_and_resumes_exactly(
 def test_interrupt_twice_stops_at_once(
     make_module: Make, make_batches: Make, make_trainer: Make, tmp_path: Path
 ) -> None:
-    save = SaveOnInterrupt(tmp_path / "last.ckpt", "again")
+    save = SaveWithinEpoch(tmp_path / "last.ckpt", "again")
     presses = [PressCtrlC(0), PressCtrlC(0)]
     with pytest.raises(SystemExit):
         make_trainer([*presses, save]).fit(make_module(), make_batches(1))
@@ -661,7 +661,7 @@ def test_interrupt_gives_ctrl_c_back_after_training(
     make_module: Make, make_batches: Make, make_trainer: Make, tmp_path: Path
 ) -> None:
     previous = signal.getsignal(signal.SIGINT)
-    save = SaveOnInterrupt(tmp_path / "last.ckpt", "again")
+    save = SaveWithinEpoch(tmp_path / "last.ckpt", "again")
     make_trainer([save]).fit(make_module(), make_batches(1))
     assert signal.getsignal(signal.SIGINT) is previous
     assert not save.path.exists()

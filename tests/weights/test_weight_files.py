@@ -1,12 +1,11 @@
 """Checkpoints that are missing, damaged or something else."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from csa_inpaint.weights.files import find_checkpoint, match, read_checkpoint
+from csa_inpaint.weights.files import match, read_checkpoint
 
 
 class Anything:
@@ -19,8 +18,6 @@ GOOD = {"state_dict": {"generator.weight": torch.zeros(3)}, "optimizer_states": 
 def test_checkpoint_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no file .*absent\.ckpt"):
         read_checkpoint(tmp_path / "absent.ckpt")
-    with pytest.raises(FileNotFoundError, match="checkpoint=last: no run under"):
-        find_checkpoint("last", tmp_path)
 
 
 def test_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
@@ -50,24 +47,6 @@ def test_checkpoint_with_objects_is_not_loaded(tmp_path: Path) -> None:
     torch.save({**GOOD, "extra": Anything()}, tmp_path / "objects.ckpt")
     with pytest.raises(ValueError, match="holds Python objects"):
         read_checkpoint(tmp_path / "objects.ckpt")
-
-
-def test_checkpoint_last_is_the_newest_run(tmp_path: Path) -> None:
-    paths = [tmp_path / run / "checkpoints" / "last.ckpt" for run in ("b", "a", "c")]
-    for age, path in enumerate(paths):
-        path.parent.mkdir(parents=True)
-        torch.save(GOOD, path)
-        os.utime(path, (1000 - age, 1000 - age))
-    assert find_checkpoint("last", tmp_path) == paths[0]
-    assert find_checkpoint(str(paths[2]), tmp_path) == paths[2]
-    assert find_checkpoint(None, tmp_path) is None
-
-
-def test_checkpoint_of_weights_alone_is_not_resumed(tmp_path: Path) -> None:
-    path = tmp_path / "weights.ckpt"
-    torch.save({"state_dict": GOOD["state_dict"]}, path)
-    with pytest.raises(ValueError, match=r"holds weights only.*init_from=.*weights\.ckpt"):
-        find_checkpoint(str(path), tmp_path)
 
 
 def test_match_sorts_keys_by_how_they_fit() -> None:

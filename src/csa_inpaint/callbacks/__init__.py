@@ -4,18 +4,23 @@ from csa_inpaint.callbacks.effective_batch import EffectiveBatch
 from csa_inpaint.callbacks.guard import DumpBadBatch
 from csa_inpaint.callbacks.health import TrainingHealth
 from csa_inpaint.callbacks.init_from import InitFrom
-from csa_inpaint.callbacks.interrupt import SaveOnInterrupt
+from csa_inpaint.callbacks.logs import KeepLogs
 from csa_inpaint.callbacks.preview import Preview
-from csa_inpaint.callbacks.progress import LossProgressBar
+from csa_inpaint.callbacks.progress import LossProgressBar, ProgressLines, progress_display
 from csa_inpaint.callbacks.run_config import RunConfig
+from csa_inpaint.callbacks.within_epoch import Preempted, SaveWithinEpoch
 
 __all__ = [
     "DumpBadBatch",
     "EffectiveBatch",
     "InitFrom",
+    "KeepLogs",
     "LossProgressBar",
+    "Preempted",
     "Preview",
+    "ProgressLines",
     "RunConfig",
-    "SaveOnInterrupt",
+    "SaveWithinEpoch",
     "TrainingHealth",
+    "progress_display",
 ]

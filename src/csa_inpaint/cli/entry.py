@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.cli.job import current_job
 
 _IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
@@ -67,6 +68,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 f"+{argument}" if argument.startswith("experiment=") else argument
                 for argument in _absolute_config_path(sys.argv[1:])
             ]
+            sys.argv[1:] += _without_files(sys.argv[1:]) if current_job().rank > 0 else []
             _refuse_no_choice(sys.argv[1:])
             try:
                 run()
@@ -81,6 +83,12 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
     return decorate
 
 
+def _without_files(arguments: list[str]) -> list[str]:
+    """Overrides with which Hydra writes no files; those of rank 0 say all."""
+    chosen = any(argument.startswith("hydra/job_logging=") for argument in arguments)
+    return ["hydra.output_subdir=null", *([] if chosen else ["hydra/job_logging=stdout"])]
+
+
 def _refuse_no_choice(arguments: list[str]) -> None:
     """Refuse ``group=null``, which Hydra answers with a traceback."""
     groups = config_groups(config_directory())
@@ -93,8 +101,8 @@ def _refuse_no_choice(arguments: list[str]) -> None:
 
 def _quiet() -> None:
     """Suppress messages of Lightning that a user can do nothing about."""
-    # Hydra writes into the run's folder before the logger looks at it: nothing is overwritten.
-    warnings.filterwarnings("ignore", message="Experiment logs directory .* not empty")
+    # A continued run writes into its own folder.
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()

@@ -2,11 +2,13 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from omegaconf import DictConfig
+
+from csa_inpaint.cli.job import in_srun, in_torchrun
 
 FOLLOW = "auto"
 REQUIRE = "launcher"
@@ -23,14 +25,13 @@ class Launch(NamedTuple):
     num_nodes: int
 
 
-def launch(environment: Mapping[str, str]) -> Launch | None:
+def launch() -> Launch | None:
     """What the variables of torchrun and Slurm say; None for a process that neither started."""
-    if "TORCHELASTIC_RUN_ID" in environment:
+    environment = os.environ
+    if in_torchrun():
         on_node = int(environment["LOCAL_WORLD_SIZE"])
         return Launch("torchrun", on_node, int(environment["WORLD_SIZE"]) // on_node)
-    # Lightning ignores Slurm in a job of one of these names: its user starts the processes.
-    interactive = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
-    if "SLURM_NTASKS" in environment and not interactive:
+    if in_srun():
         nodes = int(environment["SLURM_NNODES"])
         return Launch("Slurm", int(environment["SLURM_NTASKS"]) // nodes, nodes)
     return None
@@ -50,7 +51,7 @@ def following_launcher(trainer: DictConfig) -> DictConfig:
             launcher, and there is none.
     """
     followed = copy.deepcopy(trainer)
-    started = launch(os.environ)
+    started = launch()
     if started is None:
         if trainer.num_nodes == REQUIRE:
             raise ValueError(

@@ -59,36 +59,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def find_checkpoint(checkpoint: str | None, output_root: Path) -> Path | None:
-    """The path of the checkpoint to resume from, after a check that the file can be read.
-
-    Args:
-        checkpoint: a path, ``"last"`` for the newest checkpoint of all runs, or None for none.
-        output_root: the folder that holds all runs' folders.
-
-    Raises:
-        FileNotFoundError: there is no such file, or no run for ``"last"``.
-        ValueError: the file is damaged, is no checkpoint of this library, or holds weights only.
-    """
-    if checkpoint is None:
-        return None
-    path = Path(checkpoint)
-    if checkpoint == "last":
-        found = list(output_root.rglob("checkpoints/last.ckpt"))
-        if not found:
-            raise FileNotFoundError(
-                f"checkpoint=last: no run under {output_root}/ has a checkpoints/last.ckpt yet; "
-                "leave checkpoint out to start a new training, or give the file's path"
-            )
-        path = max(found, key=lambda file: file.stat().st_mtime)
-    if "optimizer_states" not in read_checkpoint(path):
-        raise ValueError(
-            f"{path} holds weights only, there is no training to resume: init_from={path} starts "
-            "one from them"
-        )
-    return path
-
-
 class Match(NamedTuple):
     """How the tensors of a file fit a model: key names of each kind."""
 
