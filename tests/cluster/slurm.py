@@ -95,16 +95,26 @@ class Slurm:
         """The number of a job that ``sbatch`` accepts."""
         return int(self.run("sbatch", "--parsable", *arguments))
 
-    def state(self, job: int) -> str:
-        """A job's state, such as PENDING, RUNNING or COMPLETED."""
+    def field(self, job: int, name: str) -> str:
+        """What Slurm knows about a job, such as its JobState: PENDING, RUNNING, COMPLETED, …"""
         fields = self.run("scontrol", "--oneliner", "show", "job", str(job)).split()
-        return next(f.removeprefix("JobState=") for f in fields if f.startswith("JobState="))
+        return next(f.removeprefix(f"{name}=") for f in fields if f.startswith(f"{name}="))
+
+    def wait_for_requeue(self, job: int, timeout: float) -> None:
+        """Wait until a job is in the queue a second time, and let it start at once."""
+        wait_for(
+            lambda: self.field(job, "Restarts") == "1" and self.field(job, "JobState") == "PENDING",
+            f"job {job} to be requeued",
+            timeout,
+        )
+        # Slurm itself waits for two minutes.
+        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def wait(self, job: int, timeout: float) -> str:
         """The state in which a job ended."""
         ended = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY")
-        wait_for(lambda: self.state(job) in ended, f"job {job} to end", timeout)
-        return self.state(job)
+        wait_for(lambda: self.field(job, "JobState") in ended, f"job {job} to end", timeout)
+        return self.field(job, "JobState")
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float) -> None:

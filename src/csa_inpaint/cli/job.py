@@ -105,7 +105,7 @@ def in_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def inin_srun() -> bool:
+def in_srun() -> bool:
     """Whether this process is a task of srun."""
     # Lightning tells an interactive shell of Slurm by the same names.
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
