@@ -17,7 +17,7 @@ SCRIPT = ROOT / "scripts/train.sbatch"
 LIMIT = 600  # seconds; a machine that does other work too is slow
 
 
-EPOCHS = 12  # so many that a signal comes before the end
+EPOCHS = 8  # so many that a signal comes before the end
 
 
 def submit(slurm: Slurm, folder: Path, *options: str, epochs: int = EPOCHS) -> int:

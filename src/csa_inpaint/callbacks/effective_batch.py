@@ -19,9 +19,10 @@ class EffectiveBatch(pl.Callback):
     def __init__(self) -> None:
         self._said = False
 
-    # `on_train_start` comes before the module renews the learning rates of a resumed run.
-    def on_train_epoch_start(  # type: ignore[override]  # it needs an Inpainter
-        self, trainer: pl.Trainer, pl_module: Inpainter
+    # `on_train_start` comes before the module renews the learning rates of a resumed run, and a run
+    # that is resumed within an epoch does not start that epoch again.
+    def on_train_batch_start(  # type: ignore[override]  # it needs an Inpainter
+        self, trainer: pl.Trainer, pl_module: Inpainter, *args: Any
     ) -> None:
         if self._said:
             return
