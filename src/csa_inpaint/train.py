@@ -4,6 +4,7 @@ import errno
 import shlex
 import shutil
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,15 @@ from csa_inpaint.callbacks import (
 )
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.entry import command, config_groups, override
-from csa_inpaint.cli.job import agreed, in_slurm, requeue
+from csa_inpaint.cli.job import agreed, current_job, in_slurm, requeue
 from csa_inpaint.cli.launch import following_launcher
-from csa_inpaint.training.runs import RECORD, register_run_folder, start_point, write_record
+from csa_inpaint.training.runs import (
+    RECORD,
+    claimed,
+    register_run_folder,
+    start_point,
+    write_record,
+)
 from csa_inpaint.training.saving import LAST
 
 METRICS = "metrics.csv"
@@ -35,8 +42,18 @@ register_run_folder()
 
 
 def train(cfg: DictConfig) -> pl.Trainer:
-    """Compose the parts that the configuration names, fit, and say where the results are."""
+    """Compose the parts that the configuration names, fit, and say where the results are.
+
+    Raises:
+        ValueError: ``checkpoint`` and ``init_from`` are both set, or a setting is out of range.
+        RuntimeError: another process trains in the run's folder.
+    """
     run_folder = Path(HydraConfig.get().runtime.output_dir)
+    with claimed(run_folder) if current_job().rank == 0 else nullcontext():
+        return _train(cfg, run_folder)
+
+
+def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
     init_from = cfg.get("init_from")  # configurations of older runs lack the key
     if cfg.checkpoint not in (None, "auto") and init_from is not None:
         raise ValueError(

@@ -86,28 +86,30 @@ def fail() -> str:
     raise ValueError("no")
 
 
-def process(environment: dict[str, str], fails: bool, answers: Any) -> None:
-    """Take part in two agreements."""
+def process(environment: dict[str, str], fails: bool, answers: Any, end: Any) -> None:
+    """Take part in two agreements, and train until the end."""
     os.environ.update(environment)
     rank = current_job().rank
     try:
         first = agreed("folder", lambda: f"of {rank}")
         second = agreed("checkpoint", fail if fails else lambda: None)
         answers.put((first, second))
+        end.wait(60)
     except (ValueError, RuntimeError) as error:
         answers.put(str(error))
 
 
 def answers_of(environments: list[dict[str, str]], fails: bool = False) -> list[Any]:
     context = multiprocessing.get_context("fork")
-    answers = context.Queue()
+    answers, end = context.Queue(), context.Event()
     processes = [
-        context.Process(target=process, args=(environment, fails, answers))
+        context.Process(target=process, args=(environment, fails, answers, end))
         for environment in environments
     ]
     for each in processes:
         each.start()
     found = [answers.get(timeout=120) for _ in processes]
+    end.set()
     for each in processes:
         each.join()
     return found
@@ -134,7 +136,8 @@ def test_agreement_of_srun(launched: Any) -> None:
 def test_agreement_of_torchrun_is_made_anew_after_a_restart(launched: Any) -> None:
     port = free_port()
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # the agent's
-    store.set("csa_inpaint/0/folder", '{"value": "of before"}')
+    for number in range(99):
+        store.set(f"csa_inpaint/0/{number}/folder", '{"value": "of before"}')
     shared = {**TORCHRUN, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     launched({})
     assert answers_of([{**shared, "RANK": str(rank)} for rank in (1, 0)]) == [("of 0", None)] * 2

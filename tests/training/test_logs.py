@@ -43,6 +43,15 @@ def test_csv_is_cut_where_the_training_resumes(tmp_path: Path) -> None:
     assert not (tmp_path / "new/metrics.csv").exists()
 
 
+def test_csv_row_that_comes_twice_is_written_once(tmp_path: Path) -> None:
+    one = logger(tmp_path)
+    for step, value in ((0, 1.0), (0, 1.0), (0, 2.0), (1, 2.0)):
+        one.log_metrics({"a": value}, step=step)
+    assert [(row["step"], row["a"]) for row in rows(tmp_path)] == [
+        ("0", "1.0"), ("0", "2.0"), ("1", "2.0"),
+    ]  # fmt: skip
+
+
 def test_csv_row_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
     first = logger(tmp_path)
     for step in (1, 2, 30):

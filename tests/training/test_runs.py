@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from csa_inpaint.training import runs
 from csa_inpaint.training.runs import (
+    claimed,
     newest_checkpoint,
     read_starts,
     run_folder,
@@ -151,7 +152,9 @@ def test_start_point_of_a_restarted_job_is_its_own_state(tmp_path: Path) -> None
     # Before its first checkpoint the job starts where it started at first.
     begun = make_run(tmp_path / "begun")
     assert start_point(None, tmp_path, begun) is None
-    assert start_point(str(old), tmp_path, begun) == old / "checkpoints/last.ckpt"
+    os.utime(old / "checkpoints/last.ckpt", (9000, 9000))
+    for choice in (str(old), "last"):
+        assert start_point(choice, tmp_path, begun) == old / "checkpoints/last.ckpt"
 
 
 def test_start_point_that_is_none_is_explained(tmp_path: Path) -> None:
@@ -162,6 +165,16 @@ def test_start_point_that_is_none_is_explained(tmp_path: Path) -> None:
     torch.save({"state_dict": GOOD["state_dict"]}, tmp_path / "weights.ckpt")
     with pytest.raises(ValueError, match=r"holds weights only.*init_from=.*weights\.ckpt"):
         start_point(str(tmp_path / "weights.ckpt"), tmp_path, tmp_path / "new")
+
+
+def test_folder_is_claimed_by_one_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", 0.1)
+    with claimed(tmp_path):
+        message = f"another process trains in {tmp_path}: stop it"
+        with pytest.raises(RuntimeError, match=message), claimed(tmp_path):
+            pass
+    with claimed(tmp_path):
+        pass
 
 
 # --- what a run says about itself ----------------------------------------------------------------

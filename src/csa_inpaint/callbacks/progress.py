@@ -1,8 +1,8 @@
 """Progress of a training: a bar in a terminal, lines elsewhere."""
 
-import time
 from dataclasses import replace
 from datetime import datetime, timedelta
+from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
@@ -79,7 +79,7 @@ class ProgressLines(ProgressBar):
         self._enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._start = self._line = time.monotonic()
+        self._start = self._line = monotonic()
         self._done_before = _share_done(trainer)
         self._images = 0
 
@@ -93,7 +93,7 @@ class ProgressLines(ProgressBar):
     ) -> None:
         self._images += len(batch[0])
         done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        now = time.monotonic()
+        now = monotonic()
         by_step = self.every_n_steps is not None and done % self.every_n_steps == 0
         by_time = self.every_seconds is not None and now - self._line >= self.every_seconds
         if done == 1 or by_step or by_time:
@@ -101,8 +101,8 @@ class ProgressLines(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        scores = {k: metrics[k] for k in ("val/psnr", "val/ssim") if k in metrics}
-        values: dict[str, Any] = {**self.get_metrics(trainer, pl_module), **scores}
+        values: dict[str, Any] = self.get_metrics(trainer, pl_module)
+        values.update((key, metrics[key]) for key in ("val/psnr", "val/ssim") if key in metrics)
         self._print(trainer, pl_module, values, end="epoch ends")
 
     def _print(
@@ -112,7 +112,7 @@ class ProgressLines(ProgressBar):
         values: dict[str, Any],
         end: str = "",
     ) -> None:
-        now = time.monotonic()
+        now = monotonic()
         rate = self._images * trainer.world_size / max(now - self._line, 1e-9)
         self._images, self._line = 0, now
         if not self._enabled:

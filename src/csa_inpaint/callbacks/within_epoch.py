@@ -1,8 +1,8 @@
 """Save within an epoch: by time, and when a signal asks the training to stop."""
 
 import signal
-import time
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -105,7 +105,7 @@ class SaveWithinEpoch(Checkpoint):
             self._leaving = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._mark = time.monotonic()
+        self._mark = monotonic()
 
     def on_train_batch_end(  # type: ignore[override]  # it needs an Inpainter
         self, trainer: pl.Trainer, pl_module: Inpainter, *args: Any, **kwargs: Any
@@ -113,21 +113,16 @@ class SaveWithinEpoch(Checkpoint):
         if not trainer.is_last_batch and not pl_module.window.batches:
             vote = self._vote(trainer)
             if vote != _NOTHING:
+                # Lightning logs a batch after the hooks at its end. A process that ends in between
+                # would lose the row: the resumed training does not take this batch again.
+                trainer._logger_connector.update_train_step_metrics()
                 self._save(trainer, vote)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
-    ) -> None:
-        # Not right after the batch at which the training was saved: Lightning logs that batch after
-        # the hooks at its end.
-        self._leave(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         vote = self._vote(trainer)
-        self._mark = time.monotonic()  # `callbacks.last` has saved
+        self._mark = monotonic()  # `callbacks.last` has saved
         if vote > _DUE:
             self._save(trainer, vote)
-            self._leave(trainer)
 
     def _vote(self, trainer: pl.Trainer) -> int:
         """What any process wants, the same on all of them."""
@@ -135,20 +130,17 @@ class SaveWithinEpoch(Checkpoint):
         # clock of rank 0 is the clock of all.
         own = max((_DUE + 1 + SIGNALS.index(n) for n in self._received), default=_NOTHING)
         if own == _NOTHING and trainer.is_global_zero and self.every_minutes is not None:
-            own = int(time.monotonic() - self._mark >= 60 * self.every_minutes)
+            own = int(monotonic() - self._mark >= 60 * self.every_minutes)
         votes = torch.tensor(own, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(votes, reduce_op="max"))
 
     def _save(self, trainer: pl.Trainer, vote: int) -> None:
         trainer.save_checkpoint(self.path, weights_only=False)
-        self._mark = time.monotonic()
+        self._mark = monotonic()
         if vote > _DUE:
             self._leaving = SIGNALS[vote - _DUE - 1]
-
-    def _leave(self, trainer: pl.Trainer) -> None:
-        if self._leaving == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self._leaving is not None:
+            if self._leaving == signal.SIGINT:
+                raise KeyboardInterrupt
             raise Preempted(self._leaving, trainer.global_rank)
 
     # --- the end ---------------------------------------------------------------------------------
@@ -159,8 +151,8 @@ class SaveWithinEpoch(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        self._restore()
-        if (
-            self._leaving is not None
-        ):  # the progress bar, which would draw over the message, is gone
+        if self._leaving in (None, signal.SIGINT):  # else nothing may cut the end short
+            self._restore()
+        if self._leaving is not None:
+            # The progress bar, which would draw over the message, is gone.
             rank_zero_info(f"Saved {self.path}. Continue with:\n  {self.resume_command}")

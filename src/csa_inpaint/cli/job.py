@@ -4,13 +4,17 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
+from itertools import count
 from typing import Any, NamedTuple
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 PATIENCE = timedelta(minutes=5)  # for the processes of one job to start
+FAREWELL = timedelta(minutes=1)  # for the other processes to learn of an error
+_decisions = count()
 STORE_OFFSET = 5000  # ports between the store of `agreed` and the port that Lightning uses
 
 
@@ -50,7 +54,7 @@ def current_job() -> Job:
 def agreed(key: str, decide: Callable[[], str | None]) -> str | None:
     """What rank 0 decides, on every process of the job.
 
-    Every process must call this function with the same keys. Processes of torchrun share the store
+    Every process must make the same calls in the same order. Processes of torchrun share the store
     of its agent; for the tasks of srun rank 0 opens a store; processes that Lightning starts read
     the environment of the process that started them.
 
@@ -63,20 +67,27 @@ def agreed(key: str, decide: Callable[[], str | None]) -> str | None:
     """
     job = current_job()
     variable = f"CSA_INPAINT_{key.upper()}"
+    # The store of an agent outlives a restart, and the jobs of a sweep decide one after the other.
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
+    place = f"csa_inpaint/{restart}/{next(_decisions)}/{key}"
     if job.rank > 0:
         if job.processes == 1:
             return _value(os.environ[variable])
-        return _value(_store().get(_key(key)).decode())
+        message = _store().get(place).decode()
+        _store().set(f"{place}/{job.rank}", "read")
+        return _value(message)
     try:
         value = decide()
     except Exception as error:
         if job.processes > 1:
-            _store().set(_key(key), json.dumps({"error": str(error)}))
+            _store().set(place, json.dumps({"error": str(error)}))
+            with suppress(RuntimeError):  # the store ends with this process
+                _store().wait([f"{place}/{rank}" for rank in range(1, job.processes)], FAREWELL)
         raise
     message = json.dumps({"value": value})
     os.environ[variable] = message
     if job.processes > 1:
-        _store().set(_key(key), message)
+        _store().set(place, message)
     return value
 
 
@@ -118,11 +129,6 @@ def _value(message: str) -> str | None:
         raise RuntimeError(f"rank 0 failed: {answer['error']}")
     value: str | None = answer["value"]
     return value
-
-
-def _key(key: str) -> str:
-    # The agent's store outlives a restart of its processes.
-    return f"csa_inpaint/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{key}"
 
 
 @cache

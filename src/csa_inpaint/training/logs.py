@@ -13,7 +13,22 @@ WANDB_ID = "wandb_id.txt"
 
 
 class AppendingCSVLogger(CSVLogger):
-    """Lightning's ``metrics.csv``, which a restarted run continues instead of deleting it."""
+    """Lightning's ``metrics.csv``, which a restarted run continues instead of deleting it.
+
+    A row that comes twice in succession is written once: a training logs a batch before it saves,
+    and Lightning logs the same batch afterwards.
+    """
+
+    _row: tuple[int | None, dict[str, Any]] | None = None  # the last one
+
+    @rank_zero_only
+    def log_metrics(  # type: ignore[override]
+        self, metrics: dict[str, Any], step: int | None = None
+    ) -> None:
+        row = (step, dict(metrics))
+        if row != self._row:
+            super().log_metrics(metrics, step)
+        self._row = row
 
     @property
     def experiment(self) -> Any:

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from csa_inpaint.cli.job import agreed, current_job
 from csa_inpaint.cli.provenance import provenance, repeatable
@@ -16,6 +19,8 @@ from csa_inpaint.weights.files import read_checkpoint
 
 RECORD = "run.json"  # how each start of the run came about
 VERSIONS = r"last(?:-(\d+))?\.ckpt"  # the higher the number, the older
+LOCK = ".lock"
+PATIENCE = 60.0  # seconds
 CONFIG = "config.yaml"  # the resolved configuration
 
 
@@ -101,6 +106,32 @@ def newest_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder for as long as the block, or the process, lasts.
+
+    Processes that load data for a training that was killed may live some seconds longer than it.
+
+    Raises:
+        RuntimeError: another training holds the folder for longer than a minute.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        rank_zero_info(f"Waiting for another process to leave {folder} …")
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout as error:
+            raise RuntimeError(
+                f"another process trains in {folder}: stop it, or wait for its end"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def start_point(checkpoint: str | None, output_root: Path, folder: Path) -> Path | None:
     """The checkpoint that a training in ``folder`` starts from; None for a start from nothing.
 
@@ -119,7 +150,7 @@ def start_point(checkpoint: str | None, output_root: Path, folder: Path) -> Path
     begun = (folder / RECORD).exists()
     again = begun and (checkpoint == "auto" or current_job().restarts > 0)
     own = newest_checkpoint(folder) if again else None
-    found = own or _chosen(checkpoint, output_root, folder if begun else None)
+    found = own or _chosen(checkpoint, output_root, folder if begun and not again else None)
     if begun and not again and (found is None or found.resolve().parents[1] != folder.resolve()):
         raise _of_another_run(folder)
     return found
