@@ -74,7 +74,8 @@ def test_two_nodes_go_on_after_a_process_died(tmp_path: Path) -> None:
     run = tmp_path / "run"
     nodes = start_nodes(tmp_path, f"hydra.run.dir={run}", "trainer.max_epochs=3")
     try:
-        wait_for((run / "checkpoints/last.ckpt").exists, tmp_path)
+        saved = (run / "checkpoints/last.ckpt").exists
+        wait_for(lambda: saved() or nodes[0].poll() is not None, tmp_path)
         (worker,) = children(nodes[1].pid)
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: all(node.poll() is not None for node in nodes), tmp_path)

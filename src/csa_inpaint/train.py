@@ -61,6 +61,7 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
             "with all it had, init_from starts one from weights alone; set the other to null"
         )
     _check_repeat()
+    trainer_config = following_launcher(cfg.trainer)
     checkpoint = _begin(cfg, run_folder)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
 
@@ -70,7 +71,7 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
     last = run_folder / "checkpoints" / LAST
     save = SaveWithinEpoch(last, _resume_command(last), cfg.get("every_minutes"))
     trainer: pl.Trainer = instantiate(
-        following_launcher(cfg.trainer),
+        trainer_config,
         callbacks=[
             *instances(cfg.callbacks),
             *instances(cfg.get("adversary")),
