@@ -3,7 +3,6 @@
 import csv
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,7 @@ def test_job_is_requeued_before_its_time_is_over(slurm: Slurm, tmp_path: Path) -
 
 
 def test_sweep_is_a_job_for_each_run_and_one_table(slurm: Slurm, tmp_path: Path) -> None:
-    if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-        pytest.skip("no hydra-submitit-launcher: pip install 'csa-inpaint[slurm]'")
+    pytest.importorskip("submitit", reason="pip install 'csa-inpaint[slurm]'")
     command = [sys.executable, "-m", "csa_inpaint.train", "-m", "hydra/launcher=slurm"]
     # One job has both nodes, the other one waits for them.
     command += ["hydra.launcher.nodes=2", "hydra.launcher.cpus_per_task=1", "strategy=ddp"]

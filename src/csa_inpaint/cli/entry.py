@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -167,13 +168,16 @@ def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     for override in overrides:
         name, value = override.lstrip("+~").split("=", 1)
         group = name.split("@")[0]
-        if group in groups and (composed or override.startswith("+")):
+        if group.startswith("hydra/"):  # Hydra knows its own choices, but not what brings them
+            if (group, value) == ("hydra/launcher", "slurm") and find_spec("submitit") is None:
+                yield f"{override} needs submitit: pip install 'csa-inpaint[slurm]'"
+        elif group in groups and (composed or override.startswith("+")):
             wrong = [v for v in _listed(value) if v not in groups[group]]
             if wrong:
                 yield from (_hint(f"{group}={v}", v, groups[group], f"{group}=") for v in wrong)
             else:
                 choices.append(override)
-        elif not override.startswith(("+", "hydra.", "hydra/")):  # Hydra knows its own keys
+        elif not override.startswith(("+", "hydra.")):  # Hydra knows its own keys
             rest.append(group)
     keys = _keys(config_name, choices)
     for name in rest:
