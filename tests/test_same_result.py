@@ -23,6 +23,9 @@ Make = Callable[..., Any]
 BATCH = 4  # of all processes together
 STEPS = 20
 TOLERANCE = 1e-5
+# The last bias of a discriminator cancels in a relativistic loss. Its gradient is rounding, of which
+# Adam makes a step.
+WITHOUT_GRADIENT = "discriminators.patch.11.bias"
 
 
 class NinePhotos(ShippedPhotos):
@@ -38,21 +41,16 @@ def adversaries(names: str) -> list[pl.Callback]:
         return []
     objective = RelativisticAverageLeastSquares()
     return [
-        PatchAdversary(objective, weight=0.1, learning_rate=0.1, width=4),
-        FeatureAdversary(objective, weight=0.1, learning_rate=0.1, width=8),
+        PatchAdversary(objective, weight=0.1, width=4),
+        FeatureAdversary(objective, weight=0.1, width=8),
     ]
 
 
 def untrained() -> CSAInpainter:
     torch.manual_seed(0)
     vgg = {"weights": "random", "width": 4}
-    # A relativistic loss has no gradient in the last bias of a discriminator but rounding, which
-    # Adam would enlarge to a step.
-    plain = {"_target_": "torch.optim.SGD"}
     weights = {"consistency": 1.0}  # large, so that its mean over all processes matters
-    return CSAInpainter(
-        width=4, depth=4, vgg=vgg, loss_weights=weights, discriminator_optimizer=plain
-    )
+    return CSAInpainter(width=4, depth=4, vgg=vgg, loss_weights=weights)
 
 
 def train(names: str, processes: int, precision: Any = "64-true") -> tuple[pl.Trainer, Any]:
@@ -107,7 +105,8 @@ def test_two_processes_train_what_one_does(
     one = result(names, 1)
     assert two["weights"].keys() == one["weights"].keys()
     for name, value in one["weights"].items():
-        assert (two["weights"][name] - value).abs().max() < TOLERANCE, name
+        if name != WITHOUT_GRADIENT:
+            assert (two["weights"][name] - value).abs().max() < TOLERANCE, name
     before = untrained().state_dict()
     moved = [float((one["weights"][name] - value).abs().max()) for name, value in before.items()]
     assert max(moved) > 100 * TOLERANCE
