@@ -23,9 +23,9 @@ TWO_PROCESSES = ["strategy=ddp", "trainer.devices=2"]
 
 def train(folder: Path, *arguments: str) -> None:
     """Run a short training as a user runs it."""
-    command = [sys.executable, "-m", "csa_inpaint.train", f"output_root={folder}", *TINY]
+    command = [sys.executable, "-m", "csa_inpaint.train", *arguments]
     done = subprocess.run(
-        [*command, *arguments],
+        [*command, f"output_root={folder}", *TINY],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
