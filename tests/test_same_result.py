@@ -23,8 +23,8 @@ Make = Callable[..., Any]
 BATCH = 4  # of all processes together
 STEPS = 20
 TOLERANCE = 1e-5
-# The last bias of a discriminator cancels in a relativistic loss. Its gradient is rounding, and Adam
-# makes a step of it.
+# The last bias of a discriminator cancels in a relativistic loss: its gradient is rounding, which
+# Adam enlarges.
 WITHOUT_GRADIENT = "discriminators.patch.11.bias"
 
 
