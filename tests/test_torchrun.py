@@ -1,7 +1,6 @@
 """Two "nodes" on this machine, each with the processes that torchrun starts on it."""
 
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -35,6 +34,7 @@ def start_nodes(folder: Path, *arguments: str) -> list[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1"]
     command += ["--max-restarts=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"]
     command += ["--local-addr=127.0.0.1", "-m", "csa_inpaint.train", *TINY, *arguments]
+    command += ["trainer.max_epochs=3", "checkpoint=auto"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     nodes = []
     for number in range(2):
@@ -72,7 +72,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.slow
 def test_two_nodes_go_on_after_a_process_died(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    nodes = start_nodes(tmp_path, f"hydra.run.dir={run}", "trainer.max_epochs=3")
+    nodes = start_nodes(tmp_path, f"hydra.run.dir={run}")
     try:
         saved = (run / "checkpoints/last.ckpt").exists
         wait_for(lambda: saved() or nodes[0].poll() is not None, tmp_path)
@@ -85,12 +85,12 @@ def test_two_nodes_go_on_after_a_process_died(tmp_path: Path) -> None:
     text = logs(tmp_path)
     assert [node.returncode for node in nodes] == [0, 0], text
     assert "Effective batch: 4 = 2 nodes × 1 device × batch 2" in text
-    assert re.search(r"Signal 9 \(SIGKILL\) received by PID", text)
+    assert "exitcode: -9" in text
     assert "Continuing from" in text
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
 
     whole = tmp_path / "whole"
-    nodes = start_nodes(tmp_path, f"hydra.run.dir={whole}", "trainer.max_epochs=3")
+    nodes = start_nodes(tmp_path, f"hydra.run.dir={whole}")
     assert [node.wait(LIMIT) for node in nodes] == [0, 0], logs(tmp_path)
     resumed, never_stopped = weights(run), weights(whole)
     assert resumed.keys() == never_stopped.keys()

@@ -18,8 +18,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_only
 
-from csa_inpaint.cli.entry import describe
-from csa_inpaint.cli.launch import one_process
+from csa_inpaint.cli.entry import describe, override
+from csa_inpaint.cli.launch import hand_on_job, one_process
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
 from csa_inpaint.weights.targets import targets
@@ -88,6 +88,10 @@ class SweepTable(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._environment = dict(os.environ)
         self._started = time.monotonic()
+        hydra = config.hydra
+        if hydra.mode is RunMode.MULTIRUN:
+            folder = override("hydra.run.dir", hydra.runtime.output_dir)
+            hand_on_job([*hydra.overrides.task, folder])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         hydra = config.hydra

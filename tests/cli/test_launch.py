@@ -6,7 +6,15 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from csa_inpaint.cli.launch import Launch, following_launcher, launch, one_process
+from csa_inpaint.cli.launch import (
+    SWEEP_JOB,
+    Launch,
+    following_launcher,
+    hand_on_job,
+    launch,
+    one_process,
+    own_arguments,
+)
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 SLURM = {"SLURM_JOB_NAME": "csa_inpaint", "SLURM_NTASKS": "8", "SLURM_NNODES": "2"}
@@ -86,6 +94,18 @@ def test_trainer_may_require_a_launcher(started_by: Any) -> None:
         following_launcher(trainer(num_nodes="launcher"))
     started_by(SLURM)
     assert following_launcher(trainer(num_nodes="launcher")).num_nodes == 2
+
+
+def test_processes_of_lightning_run_one_job_of_a_sweep(
+    started_by: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = ["-m", "seed=0,1"]
+    assert own_arguments(sweep) == sweep
+    monkeypatch.setenv(SWEEP_JOB, "[]")  # so that it is removed again
+    hand_on_job(["seed=1", "hydra.run.dir=runs/1"])
+    assert own_arguments(sweep) == sweep  # rank 0 goes on with the sweep
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_arguments(sweep) == ["seed=1", "hydra.run.dir=runs/1"]
 
 
 def test_one_process_hides_the_launcher_for_a_while(started_by: Any) -> None:

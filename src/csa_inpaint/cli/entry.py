@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.job import current_job
+from csa_inpaint.cli.launch import own_arguments
 
 _IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
@@ -67,7 +68,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             # defaults list has no experiment.
             sys.argv[1:] = [
                 f"+{argument}" if argument.startswith("experiment=") else argument
-                for argument in _absolute_config_path(sys.argv[1:])
+                for argument in _absolute_config_path(own_arguments(sys.argv[1:]))
             ]
             sys.argv[1:] += _without_files(sys.argv[1:]) if current_job().rank > 0 else []
             _refuse_no_choice(sys.argv[1:])

@@ -1,20 +1,24 @@
 """The processes of a run: as many as torchrun or Slurm started, or one for a while."""
 
 import copy
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from csa_inpaint.cli.job import in_srun, in_torchrun
+from csa_inpaint.cli.job import current_job, in_srun, in_torchrun
 
 FOLLOW = "auto"
 REQUIRE = "launcher"
 # Variables by which torchrun, Slurm and Lightning tell a process of its place among others.
 PLACE = ("RANK", "LOCAL_RANK", "GROUP_RANK", "NODE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 PLACE_PREFIXES = ("SLURM_", "TORCHELASTIC_", "MASTER_")
+# Lightning starts the other processes of a sweep's job with the command line of the whole sweep.
+# This variable holds the arguments of the job.
+SWEEP_JOB = "CSA_INPAINT_SWEEP_JOB"
 
 
 class Launch(NamedTuple):
@@ -75,6 +79,21 @@ def following_launcher(trainer: DictConfig) -> DictConfig:
                 f"as trainer.{key} says"
             )
     return followed
+
+
+def hand_on_job(arguments: Sequence[str]) -> None:
+    """Let the processes that Lightning starts run this job of a sweep alone.
+
+    Args:
+        arguments: of a command line that runs the job.
+    """
+    os.environ[SWEEP_JOB] = json.dumps(list(arguments))
+
+
+def own_arguments(arguments: list[str]) -> list[str]:
+    """The arguments of this process: of the command line, or of the one job of a sweep."""
+    job: list[str] = json.loads(os.environ[SWEEP_JOB]) if SWEEP_JOB in os.environ else arguments
+    return job if current_job().rank > 0 else arguments
 
 
 @contextmanager
