@@ -176,8 +176,8 @@ def test_run_is_continued_in_its_folder(
     trained: Path, tmp_path: Path, assert_same_state: Callable[[Path, Path], None]
 ) -> None:
     options = (*TINY, "trainer.log_every_n_steps=1", "data.val_batch_size=2", "logger=wandb")
-    options += ("logger.wandb.offline=true", "callbacks.preview=null", "adversary=[patch]")
-    for root, epochs in (("whole", (2,)), ("parts", (1, 1, 2))):
+    options += ("logger.wandb.offline=true", "callbacks.preview=null", "adversary=[]")
+    for root, epochs in (("whole", (2,)), ("parts", (1, 2))):
         for number, limit in enumerate(epochs):
             done = run(
                 "train",
@@ -195,11 +195,14 @@ def test_run_is_continued_in_its_folder(
     starts = json.loads((parts / "run.json").read_text())["starts"]
     assert [start["checkpoint"] for start in starts] == [
         None,
-        *[str(parts / "checkpoints/last.ckpt")] * 2,
+        str(parts / "checkpoints/last.ckpt"),
     ]
     (ident,) = {path.name.rpartition("-")[2] for path in parts.glob("wandb/offline-run-*")}
     assert (parts / "wandb_id.txt").read_text().strip() == ident
-    best = [torch.load(run / "checkpoints/best.ckpt")["epoch"] for run in (whole, parts)]
+    best = [
+        torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"]
+        for run in (whole, parts)
+    ]
     scores = [float(row["val/psnr"]) for row in curve(whole) if row["val/psnr"]]
     assert best == [scores.index(max(scores))] * 2
 

@@ -131,6 +131,8 @@ class SaveWithinEpoch(Checkpoint):
         own = max((_DUE + 1 + SIGNALS.index(n) for n in self._received), default=_NOTHING)
         if own == _NOTHING and trainer.is_global_zero and self.every_minutes is not None:
             own = int(monotonic() - self._mark >= 60 * self.every_minutes)
+        if trainer.world_size == 1:  # a GPU need not wait for its work
+            return own
         votes = torch.tensor(own, device=trainer.strategy.root_device)
         return int(trainer.strategy.reduce(votes, reduce_op="max"))
 

@@ -92,5 +92,6 @@ def _wandb_id(folder: Path) -> str:
     """The id in a run's folder, a new one at the first start."""
     path = folder / WANDB_ID
     if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(uuid.uuid4().hex[:8] + "\n")
     return path.read_text().strip()
