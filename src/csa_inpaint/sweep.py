@@ -101,7 +101,8 @@ class SweepTable(Callback):
             torch.distributed.destroy_process_group()
         # Lightning tells the processes that it starts by variables, and would take the next job for
         # one of these processes.
-        os.environ.clear()
+        for key in os.environ.keys() - self._environment.keys():
+            del os.environ[key]
         os.environ.update(self._environment)
         if rank_zero_only.rank > 0:  # every process of torchrun or srun calls this method
             return

@@ -14,8 +14,6 @@ pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts/train.sbatch"
 LIMIT = 600  # seconds; a machine that does other work too is slow
-
-
 EPOCHS = 8  # so many that a signal comes before the end
 
 
@@ -75,9 +73,9 @@ def test_job_goes_on_as_if_nothing_had_stopped_it(
     slurm.run(*stop, str(job))
     slurm.wait_for_requeue(job, LIMIT)
     assert state_of(tmp_path)["epoch"] < EPOCHS - 1
-    text = (tmp_path / "job.log").read_text()
-    assert slurm.wait(job, LIMIT) == "COMPLETED", text
-    assert "Continuing from" in (tmp_path / "job.log").read_text()
+    log = tmp_path / "job.log"
+    assert slurm.wait(job, LIMIT) == "COMPLETED", log.read_text()
+    assert "Continuing from" in log.read_text()
     resumed, expected = (state_of(each)["state_dict"] for each in (tmp_path, never_stopped))
     assert resumed.keys() == expected.keys()
     assert all(torch.equal(resumed[name], value) for name, value in expected.items())
@@ -101,7 +99,7 @@ def test_job_is_requeued_before_its_time_is_over(slurm: Slurm, tmp_path: Path) -
 def test_sweep_is_a_job_for_each_run_and_one_table(slurm: Slurm, tmp_path: Path) -> None:
     pytest.importorskip("submitit", reason="pip install 'csa-inpaint[slurm]'")
     command = [sys.executable, "-m", "csa_inpaint.train", "-m", "hydra/launcher=slurm"]
-    # One job has both nodes, the other one waits for them.
+    # Each job has a process on both nodes.
     command += ["hydra.launcher.nodes=2", "hydra.launcher.cpus_per_task=1", "strategy=ddp"]
     command += [f"output_root={tmp_path}", *TINY, "adversary=[],[patch]"]
     command += ["trainer.max_epochs=1", "trainer.limit_train_batches=1"]
