@@ -16,9 +16,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities import rank_zero_only
 
 from csa_inpaint.cli.entry import describe, override
+from csa_inpaint.cli.job import current_job
 from csa_inpaint.cli.launch import hand_on_job, one_process
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
@@ -104,7 +104,7 @@ class SweepTable(Callback):
         for key in os.environ.keys() - self._environment.keys():
             del os.environ[key]
         os.environ.update(self._environment)
-        if rank_zero_only.rank > 0:  # every process of torchrun or srun calls this method
+        if current_job().rank > 0:  # every process of torchrun or srun calls this method
             return
         folder = Path(hydra.runtime.output_dir)
         result = Result(
