@@ -22,9 +22,7 @@ class AppendingCSVLogger(CSVLogger):
     _row: tuple[int | None, dict[str, Any]] | None = None  # the last one
 
     @rank_zero_only
-    def log_metrics(  # type: ignore[override]
-        self, metrics: dict[str, Any], step: int | None = None
-    ) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         row = (step, dict(metrics))
         if row != self._row:
             super().log_metrics(metrics, step)
