@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help train test lint docs clean
+.PHONY: help train test test-cluster lint docs clean
 
 # The first Python 3.11 or 3.12 that really runs and can make an environment; make PYTHON=… overrides.
 # A name on the PATH is not enough: pyenv leaves shims of versions that are not selected.
@@ -9,13 +9,16 @@ PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 RUN := .venv/bin/python -m
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 train: .venv/.installed ## install if needed, then train; make train ARGS="mask=freeform data.size=64"
 	$(RUN) csa_inpaint.train $(ARGS)
 
 test: .venv/.installed ## install if needed, then run the tests; make test ARGS="tests/csa -x"
 	$(RUN) pytest $(ARGS)
+
+test-cluster: .venv/.installed ## install if needed, then train on a Slurm of two nodes that the tests start on this machine
+	$(RUN) pytest tests/cluster $(ARGS)
 
 lint: .venv/.installed ## install if needed, then check style and types
 	$(RUN) ruff check .

@@ -15,6 +15,7 @@ from PIL import Image
 from csa_inpaint import Inpainter
 from csa_inpaint.adversaries import Hinge, PatchAdversary
 from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.cli.launch import following_launcher
 from csa_inpaint.data import InpaintingDataModule
 
 CONF = config_directory()
@@ -54,7 +55,9 @@ def small(choice: str) -> tuple[str, ...]:
     if choice in ("model=from_weights", "finetune"):
         return ("init_from=pretrained", "model.vgg.width=4", *SMALL)
     other = any(method in choice for method in METHODS) and "starter" not in choice
-    return ("model.generator.width=4" if other else "model.width=4", *SMALL)
+    width = "model.generator.width=4" if other else "model.width=4"
+    nodes = ["trainer.num_nodes=2"] if "multinode" in choice else []  # a launcher knows otherwise
+    return (width, *SMALL, *nodes)
 
 
 def composed(run_folder: Path, *overrides: str) -> DictConfig:
@@ -79,7 +82,10 @@ def parts(config: DictConfig) -> dict[str, Any]:
         "model": instantiate(config.model, _convert_="all"),
         "adversaries": adversaries,
         "trainer": instantiate(
-            config.trainer, callbacks=callbacks + adversaries, logger=loggers, _convert_="all"
+            following_launcher(config.trainer),
+            callbacks=callbacks + adversaries,
+            logger=loggers,
+            _convert_="all",
         ),
     }
 
@@ -87,6 +93,8 @@ def parts(config: DictConfig) -> dict[str, Any]:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     group, name = choice.split("=")
+    if group == "hydra/launcher":
+        pytest.importorskip("submitit", reason="pip install 'csa-inpaint[slurm]'")
     override = f"+{choice}" if group in SWEEPS else choice
     if group == "adversary":
         override = f"adversary=[{name}]"
@@ -99,7 +107,7 @@ def test_choice_composes_and_resolves(run_folder: Path, choice: str) -> None:
     [
         c
         for c in CHOICES
-        if c.split("=")[0].split("/")[0] in (*SWEEPS, "callbacks", "logger", "model")
+        if c.split("=")[0].split("/")[0] in (*SWEEPS, "callbacks", "logger", "model", "strategy")
     ],
 )
 def test_choice_makes_its_parts(run_folder: Path, starter: Inpainter, choice: str) -> None:

@@ -1,5 +1,6 @@
 """Training in two real processes."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -20,18 +21,23 @@ TINY = [
 TWO_PROCESSES = ["strategy=ddp", "trainer.devices=2"]
 
 
-def trained(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
-    """The weights after a short training, run as a user runs it."""
-    command = [sys.executable, "-m", "csa_inpaint.train", f"output_root={folder}", *TINY]
+def train(folder: Path, *arguments: str) -> None:
+    """Run a short training as a user runs it."""
+    command = [sys.executable, "-m", "csa_inpaint.train", *arguments]
     done = subprocess.run(
-        [*command, *overrides],
+        [*command, f"output_root={folder}", *TINY],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def trained(folder: Path, *overrides: str) -> dict[str, torch.Tensor]:
+    """The weights after a short training."""
+    train(folder, *overrides)
     (checkpoint,) = folder.rglob("last.ckpt")
     return torch.load(checkpoint, weights_only=True)["state_dict"]
 
@@ -68,3 +74,15 @@ def test_default_strategy_trains_on_two_devices(tmp_path):
         tmp_path, "trainer.devices=2", "data.batch_size=1", "trainer.limit_train_batches=2"
     )
     assert any(name.startswith("discriminators.feature.") for name in weights)
+
+
+@pytest.mark.slow
+def test_sweep_scores_what_two_processes_trained(tmp_path):
+    short = ["data.batch_size=1", "trainer.limit_train_batches=1", "callbacks.preview=null"]
+    train(tmp_path, "-m", "seed=0,1", *TWO_PROCESSES, *short)  # no name: the folder is the data's
+    (table,) = (tmp_path / "photos").glob("sweep_*/table.csv")
+    rows = list(csv.DictReader(table.open()))
+    assert [row["variant"] for row in rows] == ["seed=0", "seed=1"]
+    assert [row["error"] for row in rows] == ["", ""]
+    assert rows[0]["psnr"] != rows[1]["psnr"]
+    assert len(list(table.parent.glob("*/result.json"))) == 2

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,12 +11,15 @@ from typing import Any
 
 import torch
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from csa_inpaint.cli.entry import describe
+from csa_inpaint.cli.entry import describe, override
+from csa_inpaint.cli.job import current_job
+from csa_inpaint.cli.launch import hand_on_job, one_process
 from csa_inpaint.evaluate import evaluate
 from csa_inpaint.weights.files import read_checkpoint
 from csa_inpaint.weights.targets import targets
@@ -46,11 +50,6 @@ class Result:
         if job.status is JobStatus.FAILED:
             self.error = describe(job._return_value)
             return
-        if torch.distributed.is_initialized():
-            raise RuntimeError(
-                "after a training in several processes the scores cannot be computed in one of "
-                "them: run csa_inpaint.evaluate on the checkpoints"
-            )
         path = folder / "checkpoints" / f"{checkpoint}.ckpt"
         saved = read_checkpoint(path)
         self.steps = saved["window"]["closed"]
@@ -65,7 +64,8 @@ class Result:
         parts = [OmegaConf.to_container(own[key], resolve=True) for key in ("model", "data")]
         config.trust = sorted(set(targets(parts)))  # the user's own configuration names them
         (folder / "evaluation").mkdir(exist_ok=True)
-        self.scores = evaluate(config, folder / "evaluation")["composite"]
+        with one_process():
+            self.scores = evaluate(config, folder / "evaluation")["composite"]
 
 
 class SweepTable(Callback):
@@ -87,13 +87,33 @@ class SweepTable(Callback):
         self.checkpoint = checkpoint
         self.evaluate = list(evaluate)
         self._started = 0.0
+        self._environment: dict[str, str] = {}
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # The sweep's folder is named after choices, which Hydra looks up here. Hydra itself only
+        # fills in this place when the first job starts.
+        HydraConfig.instance().set_config(config)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._environment = dict(os.environ)
         self._started = time.monotonic()
+        hydra = config.hydra
+        if hydra.mode is RunMode.MULTIRUN:
+            folder = override("hydra.run.dir", hydra.runtime.output_dir)
+            hand_on_job([*hydra.overrides.task, folder])
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         hydra = config.hydra
         if hydra.mode is not RunMode.MULTIRUN:
+            return
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        # Lightning tells the processes that it starts by variables, and would take the next job for
+        # one of these processes.
+        for key in os.environ.keys() - self._environment.keys():
+            del os.environ[key]
+        os.environ.update(self._environment)
+        if current_job().rank > 0:  # every process of torchrun or srun calls this method
             return
         folder = Path(hydra.runtime.output_dir)
         result = Result(

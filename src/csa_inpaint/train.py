@@ -30,6 +30,7 @@ from csa_inpaint.callbacks import (
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.entry import command, config_groups, override
 from csa_inpaint.cli.job import agreed, current_job, in_slurm, requeue
+from csa_inpaint.cli.launch import following_launcher
 from csa_inpaint.training.runs import (
     RECORD,
     claimed,
@@ -65,6 +66,7 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
             "with all it had, init_from starts one from weights alone; set the other to null"
         )
     _check_repeat()
+    trainer_config = following_launcher(cfg.trainer)
     checkpoint = _begin(cfg, run_folder)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
 
@@ -75,7 +77,7 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
     resume = _resume_command(last, started_from_weights=init_from is not None)
     save = SaveWithinEpoch(last, resume, cfg.get("every_minutes"))
     trainer: pl.Trainer = instantiate(
-        cfg.trainer,
+        trainer_config,
         callbacks=[
             *instances(cfg.callbacks),
             *instances(cfg.get("adversary")),

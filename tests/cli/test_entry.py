@@ -24,6 +24,7 @@ import csa_inpaint
 from csa_inpaint import CSAInpainter, Generator, inpaint, load_released
 from csa_inpaint.adversaries.discriminators import FeaturePatchDiscriminator, PatchDiscriminator
 from csa_inpaint.callbacks import SaveWithinEpoch
+from csa_inpaint.cli import entry
 from csa_inpaint.cli.entry import describe
 from csa_inpaint.data.listing import list_images
 
@@ -613,6 +614,13 @@ def test_unknown_name_is_told_the_nearest(override: str, nearest: str) -> None:
 def test_unknown_choice_without_a_near_one_is_told_all() -> None:
     done = run("train", "logger=nothing")
     assert "There is no logger=nothing: choose from csv, tensorboard, wandb." in done.err
+
+
+def test_launcher_without_its_package_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "find_spec", lambda name: None)
+    (hint,) = entry.hints("train", ["hydra/launcher=slurm", "seed=0"])
+    assert hint == "hydra/launcher=slurm needs submitit: pip install 'csa-inpaint[slurm]'"
+    assert list(entry.hints("train", ["hydra/launcher=basic", "hydra/sweeper=basic"])) == []
 
 
 def test_group_without_a_choice_is_told_how_to_write_it() -> None:

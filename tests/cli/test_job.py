@@ -91,7 +91,7 @@ def process(environment: dict[str, str], fails: bool, answers: Any, end: Any) ->
     os.environ.update(environment)
     rank = current_job().rank
     try:
-        first = agreed("folder", lambda: f"of {rank}")
+        first = agreed("folder", lambda: f"of {rank} in {environment.get('START')}")
         second = agreed("checkpoint", fail if fails else lambda: None)
         answers.put((first, second))
         end.wait(60)
@@ -128,19 +128,22 @@ def test_agreement_of_srun(launched: Any) -> None:
     shared = {**SRUN, "SLURM_NTASKS": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     launched({})
     ranks = [{**shared, "SLURM_PROCID": str(rank)} for rank in (2, 0, 1)]
-    assert answers_of(ranks) == [("of 0", None)] * 3
+    assert answers_of(ranks) == [("of 0 in None", None)] * 3
     failed = [{**rank, "MASTER_PORT": str(port - 7)} for rank in ranks]
     assert sorted(answers_of(failed, fails=True)) == ["no", *["rank 0 failed: no"] * 2]
 
 
 def test_agreement_of_torchrun_is_made_anew_after_a_restart(launched: Any) -> None:
     port = free_port()
-    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # the agent's
-    for number in range(99):
-        store.set(f"csa_inpaint/0/{number}/folder", '{"value": "of before"}')
+    agent = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
     shared = {**TORCHRUN, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     launched({})
-    assert answers_of([{**shared, "RANK": str(rank)} for rank in (1, 0)]) == [("of 0", None)] * 2
+    for start in ("0", "1"):
+        # Only the node whose process failed counts the restart.
+        ranks = [{**shared, "RANK": "1", "TORCHELASTIC_RESTART_COUNT": start, "START": start}]
+        ranks += [{**shared, "RANK": "0", "TORCHELASTIC_RESTART_COUNT": "0", "START": start}]
+        assert answers_of(ranks) == [(f"of 0 in {start}", None)] * 2
+    del agent
 
 
 @pytest.mark.parametrize("accepted", [True, False])

@@ -244,8 +244,18 @@ def test_every_pass_is_a_permutation_and_epochs_differ() -> None:
     assert {key.epoch for key in second} == {1}
 
 
-def test_more_ranks_than_samples_still_give_each_rank_one() -> None:
-    assert [len(list(EvaluationSampler(2, rank, 5))) for rank in range(5)] == [1] * 5
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_ranks_evaluate_every_sample_once(world_size: int) -> None:
+    samplers = [EvaluationSampler(5, rank, world_size) for rank in range(world_size)]
+    shares = [[key.number for key in sampler] for sampler in samplers]
+    assert sorted(number for share in shares for number in share) == list(range(5))
+    assert [len(sampler) for sampler in samplers] == [len(share) for share in shares]
+    assert all(shares)
+
+
+def test_evaluation_needs_a_sample_for_each_rank() -> None:
+    with pytest.raises(ValueError, match=r"2 validation or test images cannot be shared among 5"):
+        EvaluationSampler(2, 0, 5)
 
 
 def smooth(height: int, width: int) -> Image.Image:

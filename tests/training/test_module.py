@@ -302,6 +302,15 @@ def test_schedule_is_constant_then_linear() -> None:
     assert [LinearDecay(constant=0, decay=0)(n) for n in (0, 1000)] == [1, 1]
 
 
+def test_schedule_may_grow_with_the_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 8)
+    schedule = LinearDecay(constant=2, decay=4, by_processes=True)
+    assert [schedule(n) for n in (0, 4, 9)] == [8, 4, 0]
+    assert LinearDecay(decay=0, by_processes=True)(1000) == 8
+    assert LinearDecay(constant=2, decay=4)(0) == 1
+
+
 @pytest.mark.parametrize(
     ("unit", "factors"),
     [

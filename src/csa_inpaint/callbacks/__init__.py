@@ -1,5 +1,6 @@
 """Lightning callbacks: previews, health, progress, stopping and naming runs."""
 
+from csa_inpaint.callbacks.effective_batch import EffectiveBatch
 from csa_inpaint.callbacks.frozen_statistics import FreezeStatistics
 from csa_inpaint.callbacks.guard import DumpBadBatch
 from csa_inpaint.callbacks.health import TrainingHealth
@@ -13,6 +14,7 @@ from csa_inpaint.callbacks.within_epoch import Preempted, SaveWithinEpoch
 
 __all__ = [
     "DumpBadBatch",
+    "EffectiveBatch",
     "FreezeStatistics",
     "InitFrom",
     "KeepLogs",

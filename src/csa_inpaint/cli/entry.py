@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.job import current_job
+from csa_inpaint.cli.launch import own_arguments
 
 _IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
@@ -66,7 +68,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             # defaults list has no experiment.
             sys.argv[1:] = [
                 f"+{argument}" if argument.startswith("experiment=") else argument
-                for argument in _absolute_config_path(sys.argv[1:])
+                for argument in _absolute_config_path(own_arguments(sys.argv[1:]))
             ]
             sys.argv[1:] += _without_files(sys.argv[1:]) if current_job().rank > 0 else []
             _refuse_no_choice(sys.argv[1:])
@@ -167,13 +169,16 @@ def hints(config_name: str, arguments: list[str]) -> Iterator[str]:
     for override in overrides:
         name, value = override.lstrip("+~").split("=", 1)
         group = name.split("@")[0]
-        if group in groups and (composed or override.startswith("+")):
+        if group.startswith("hydra/"):  # Hydra knows its own choices, but not what brings them
+            if (group, value) == ("hydra/launcher", "slurm") and find_spec("submitit") is None:
+                yield f"{override} needs submitit: pip install 'csa-inpaint[slurm]'"
+        elif group in groups and (composed or override.startswith("+")):
             wrong = [v for v in _listed(value) if v not in groups[group]]
             if wrong:
                 yield from (_hint(f"{group}={v}", v, groups[group], f"{group}=") for v in wrong)
             else:
                 choices.append(override)
-        elif not override.startswith(("+", "hydra.", "hydra/")):  # Hydra knows its own keys
+        elif not override.startswith(("+", "hydra.")):  # Hydra knows its own keys
             rest.append(group)
     keys = _keys(config_name, choices)
     for name in rest:

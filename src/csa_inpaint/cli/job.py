@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -45,7 +46,7 @@ def current_job() -> Job:
         name = f"torchrun {environment['TORCHELASTIC_RUN_ID']} {address}"
     if in_torchrun():
         return Job(name, int(environment["RANK"]), int(environment["WORLD_SIZE"]), restarts)
-    if _srun():
+    if in_srun():
         tasks = int(environment["SLURM_NTASKS"])
         return Job(name, int(environment["SLURM_PROCID"]), tasks, restarts)
     return Job(name, int(environment.get("LOCAL_RANK", 0)), 1, restarts)
@@ -68,8 +69,8 @@ def agreed(key: str, decide: Callable[[], str | None]) -> str | None:
     job = current_job()
     variable = f"CSA_INPAINT_{key.upper()}"
     # The store of an agent outlives a restart, and the jobs of a sweep decide one after the other.
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)
-    place = f"csa_inpaint/{restart}/{next(_decisions)}/{key}"
+    start = _start() if job.processes > 1 else 0
+    place = f"csa_inpaint/{start}/{next(_decisions)}/{key}"
     if job.rank > 0:
         if job.processes == 1:
             return _value(os.environ[variable])
@@ -116,7 +117,8 @@ def in_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def _srun() -> bool:
+def in_srun() -> bool:
+    """Whether this process is a task of srun."""
     # Lightning tells an interactive shell of Slurm by the same names.
     interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     return "SLURM_NTASKS" in os.environ and not interactive
@@ -128,6 +130,27 @@ def _value(message: str) -> str | None:
         raise RuntimeError(f"rank 0 failed: {answer['error']}")
     value: str | None = answer["value"]
     return value
+
+
+@cache
+def _start() -> int:
+    """The number of this start of the job in the store of its processes, the same on all of them.
+
+    Each node of torchrun counts the restarts after failures of its own processes, so the numbers of
+    the nodes differ.
+    """
+    store, rank = _store(), current_job().rank
+    if rank == 0:
+        return int(store.add("csa_inpaint/starts", 1))
+    last_seen = f"csa_inpaint/starts_seen/{rank}"
+    seen = store.add(last_seen, 0)
+    end = time.monotonic() + PATIENCE.total_seconds()
+    while (start := store.add("csa_inpaint/starts", 0)) <= seen:
+        if time.monotonic() > end:
+            raise RuntimeError(f"rank 0 of the job did not start within {PATIENCE}")
+        time.sleep(0.1)
+    store.add(last_seen, start - seen)
+    return int(start)
 
 
 @cache

@@ -64,7 +64,8 @@ class TrainSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         epoch, skip = self.epoch, self.skip
         order = self._weighted(epoch) if self.pools else self._unweighted(epoch)
-        for index in _share(order, self.rank, self.world_size)[skip:]:
+        wrapped = np.resize(order, len(self) * self.world_size)
+        for index in wrapped[self.rank :: self.world_size][skip:]:
             yield SampleKey(int(index), epoch)
 
     def _unweighted(self, epoch: int) -> Numbers:
@@ -96,29 +97,34 @@ class TrainSampler(Sampler[SampleKey]):
 class EvaluationSampler(Sampler[SampleKey]):
     """The keys of one rank in the files' order, always those of epoch 0: the masks never change.
 
-    With several ranks the list is made divisible by repeating its first keys, which then count
-    twice in averages; evaluate on one device where that matters.
+    No key comes twice, so that averages over all ranks are exact: some ranks have a key less than
+    others. Each rank has at least one, because all must take part in the averages.
 
     Args:
         num_files: images of the set.
         rank: this process.
         world_size: number of processes.
+
+    Raises:
+        ValueError: there are fewer images than processes.
     """
 
     def __init__(self, num_files: int, rank: int = 0, world_size: int = 1) -> None:
+        if num_files < world_size:
+            raise ValueError(
+                f"{num_files} validation or test images cannot be shared among {world_size} "
+                "processes: give more images, or start fewer processes"
+            )
         self.num_files = num_files
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return -(-self.num_files // self.world_size)
+        return len(self._numbers())
 
     def __iter__(self) -> Iterator[SampleKey]:
-        for index in _share(np.arange(self.num_files), self.rank, self.world_size):
-            yield SampleKey(int(index), epoch=0)
+        for number in self._numbers():
+            yield SampleKey(number, epoch=0)
 
-
-def _share(order: Numbers, rank: int, world_size: int) -> Numbers:
-    """Every `world_size`-th key from `rank` on, the list first wrapped to a multiple of that."""
-    length = -(-len(order) // world_size) * world_size
-    return np.resize(order, length)[rank::world_size]
+    def _numbers(self) -> range:
+        return range(self.rank, self.num_files, self.world_size)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch.distributed as dist
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -14,12 +15,20 @@ class LinearDecay:
         constant: units at the full rate.
         decay: units of decay; 0 keeps the full rate for ever.
         unit: ``"epoch"`` or ``"step"`` (an update of the generator).
+        by_processes: True multiplies the factor by the number of processes (Goyal et al., 2017,
+            "Accurate, Large Minibatch SGD"), whose batches together make an update.
 
     Raises:
         ValueError: for another unit, and for negative numbers.
     """
 
-    def __init__(self, constant: int = 20, decay: int = 100, unit: str = "epoch") -> None:
+    def __init__(
+        self,
+        constant: int = 20,
+        decay: int = 100,
+        unit: str = "epoch",
+        by_processes: bool = False,
+    ) -> None:
         if unit not in ("epoch", "step"):
             raise ValueError(f"schedule.unit={unit!r}, expected epoch or step")
         if constant < 0 or decay < 0:
@@ -27,11 +36,13 @@ class LinearDecay:
         self.constant = constant
         self.decay = decay
         self.unit = unit
+        self.by_processes = by_processes
 
     def __call__(self, units: int) -> float:
+        largest = _processes() if self.by_processes else 1.0
         if not self.decay:
-            return 1.0
-        return min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
+            return largest
+        return largest * min(1.0, max(0.0, (self.constant + self.decay - units) / self.decay))
 
 
 class Rates:
@@ -81,6 +92,11 @@ class Rates:
             scheduler.last_epoch = units
             scheduler.base_lrs = [own["initial_lr"] for own in groups]
             scheduler._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def _processes() -> int:
+    """The number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def _settings(group: dict[str, Any]) -> dict[str, Any]:
