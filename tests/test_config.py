@@ -37,7 +37,7 @@ METHODS = {
     "shift_net": ({2**6, 2**8}, {"patch"}),
     "glcic": ({4}, {"joint"}),
     "partial_conv": ({2**6, 2**8}, set()),
-    "starter_texture": ({2**6}, {"patch"}),
+    "texture": ({2**6}, {"patch"}),
     "starter": ({2**6}, set()),
     "finetune": ({2**4}, set()),
 }
@@ -54,7 +54,7 @@ def small(choice: str) -> tuple[str, ...]:
     """Overrides that make any model quick to build."""
     if choice in ("model=from_weights", "finetune"):
         return ("init_from=pretrained", "model.vgg.width=4", *SMALL)
-    other = any(method in choice for method in METHODS) and "starter" not in choice
+    other = any(method in choice for method in METHODS) and choice not in ("starter", "texture")
     width = "model.generator.width=4" if other else "model.width=4"
     nodes = ["trainer.num_nodes=2"] if "multinode" in choice else []  # a launcher knows otherwise
     return (width, *SMALL, *nodes)
