@@ -117,6 +117,7 @@ def start(folder: Path, options: argparse.Namespace) -> Training:
                 "RANK": str(rank),
                 "LOCAL_RANK": str(rank),
                 "WORLD_SIZE": str(options.processes),
+                "LOCAL_WORLD_SIZE": str(options.processes),
             }
         log = folder.parent / f"{folder.name}.log"
         process = context.Process(

@@ -147,7 +147,8 @@ def test_training_is_saved_by_time_within_an_epoch(tmp_path: Path, whole: Path) 
 def test_signal_to_one_process_stops_all_after_the_same_update(tmp_path: Path) -> None:
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     shared = {"TORCHELASTIC_RUN_ID": "a", "TORCHELASTIC_USE_AGENT_STORE": "True"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
+    shared |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     options = ("strategy=ddp", "trainer.devices=2", f"output_root={tmp_path}")
     ranks = []
     for rank in ("0", "1"):  # without hydra.run.dir: the processes agree on a folder
