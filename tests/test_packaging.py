@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -90,3 +91,14 @@ def test_layer_imports_nothing_but_torch(path: Path) -> None:
     # Triton is optional: the layer imports the kernels only where Triton is installed.
     optional = {"triton"} if path.parent.name == "kernels" else set()
     assert theirs <= {"torch", *optional, *sys.stdlib_module_names}
+
+
+def test_spawned_data_worker_does_not_import_the_training() -> None:
+    # What multiprocessing does in a spawned process before it unpickles the worker.
+    script = """
+        import runpy, sys
+        runpy.run_module("csa_inpaint.train", run_name="__mp_main__")
+        import csa_inpaint.data.loading
+        assert not {"pytorch_lightning", "torchmetrics", "torchvision.models"} & sys.modules.keys()
+    """
+    python("-c", textwrap.dedent(script))

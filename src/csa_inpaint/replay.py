@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader
 
 from csa_inpaint.callbacks.health import gradient_norm
 from csa_inpaint.cli.entry import command
+from csa_inpaint.fitting import instances
 from csa_inpaint.losses.terms import Term
-from csa_inpaint.train import instances
 from csa_inpaint.training.finiteness import NonFiniteLossError
 from csa_inpaint.training.module import Inpainter
 from csa_inpaint.training.observer import TermObserver

@@ -243,7 +243,7 @@ def test_run_repeats_bit_for_bit_from_its_config(
     path = ["--config-path", folder] if written == "apart" else [f"--config-path={folder}"]
     resume: list[str] = []
     monkeypatch.setattr(
-        "csa_inpaint.train.SaveWithinEpoch",
+        "csa_inpaint.fitting.SaveWithinEpoch",
         lambda path, command, *more: (
             resume.append(command) or SaveWithinEpoch(path, command, *more)
         ),
@@ -445,7 +445,7 @@ def test_resume_command_leaves_the_starting_point_out(
             super().__init__(path, resume_command, every_minutes)
             commands.append(resume_command)
 
-    monkeypatch.setattr("csa_inpaint.train.SaveWithinEpoch", Spy)
+    monkeypatch.setattr("csa_inpaint.fitting.SaveWithinEpoch", Spy)
     start = checkpoint.replace("checkpoint=", "init_from=")
     done = run("train", *TINY, start, f"output_root={tmp_path}")
     assert done.status == 0, done.err
