@@ -9,9 +9,10 @@ from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+if TYPE_CHECKING:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 PATIENCE = timedelta(minutes=5)  # for the processes of one job to start
 FAREWELL = timedelta(minutes=1)  # for the other processes to learn of an error
@@ -154,8 +155,10 @@ def _start() -> int:
 
 
 @cache
-def _store() -> TCPStore:
+def _store() -> "TCPStore":
     """The store that the processes of a job share, for as long as this process lives."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # slow to import
+
     if in_torchrun():
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         return TCPStore(address, port, is_master=False, timeout=PATIENCE)
