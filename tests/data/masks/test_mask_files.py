@@ -259,7 +259,7 @@ def test_file_without_permission_is_a_bad_mask_and_a_failing_disk_is_not(
     generator = FolderMask(tmp_path)
 
     def failing(error: OSError) -> None:
-        def read(*args: object) -> None:
+        def read(*args: object, **settings: object) -> None:
             raise error
 
         monkeypatch.setattr(reading, "open_image", read)

@@ -1,13 +1,12 @@
 import logging
 import multiprocessing
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from csa_inpaint.data import FolderMask, list_images
+from csa_inpaint.data import FolderMask, array_cache, list_images
 from csa_inpaint.data.masks import measuring
 from csa_inpaint.data.masks.measuring import Survey, measure
 from csa_inpaint.data.masks.raster import dilated, turned
@@ -125,25 +124,32 @@ def test_several_processes_measure_the_same(
 
 
 def test_processes_that_start_together_measure_once(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(measuring, "CACHE_FROM", 5)
     whole = measuring.measure_part
+    context = multiprocessing.get_context("fork")
+    begun, waited_for = context.Event(), context.Event()
+    info = array_cache._log.info
 
     def slow(survey: Survey) -> measuring.Measured:
-        time.sleep(0.5)
+        begun.set()
+        waited_for.wait(timeout=20)
         with (root.parent / "counts.txt").open("a") as counts:
             counts.write(f"{len(survey.files)}\n")
         return whole(survey)
 
     monkeypatch.setattr(measuring, "measure_part", slow)
-    context = multiprocessing.get_context("fork")
     others = [context.Process(target=measure, args=(survey(root), False)) for _ in range(2)]
     for other in others:
         other.start()
-    while not list(cache.rglob("*.lock")):
-        time.sleep(0.01)
-    time.sleep(0.1)
+    assert begun.wait(timeout=60)
+
+    def told(*message: object) -> None:
+        info(*message)
+        waited_for.set()
+
+    monkeypatch.setattr(array_cache._log, "info", told)  # in this process alone
     with caplog.at_level(logging.INFO):
         measured = measure(survey(root), processes=False)
     for other in others:
