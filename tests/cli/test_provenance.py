@@ -69,4 +69,4 @@ def test_repeatable_points_into_the_folder_of_its_reader(tmp_path: Path) -> None
     assert made["callbacks"] == [{"dirpath": "${hydra:runtime.output_dir}/checkpoints"}]
     assert made["name"] == str(tmp_path / "run2")
     assert made["data"] == {"root": str(tmp_path / "data"), "size": 64}
-    assert made["hydra"]["run"]["dir"].startswith("${output_root}/${name}/")
+    assert made["hydra"]["run"]["dir"] == "${run_folder:${output_root},${name},${checkpoint}}"
