@@ -23,7 +23,7 @@ from csa_inpaint.callbacks import (
     SaveWithinEpoch,
 )
 from csa_inpaint.cli.conf import config_directory
-from csa_inpaint.cli.entry import config_groups, override
+from csa_inpaint.cli.entry import INTERRUPTED, config_groups, override
 from csa_inpaint.cli.job import agreed, current_job, in_slurm, requeue
 from csa_inpaint.cli.launch import following_launcher
 from csa_inpaint.training.runs import (
@@ -88,6 +88,8 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
     save.listen()  # a signal may come while files are listed
     try:
         trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # Lightning's, with status 1, after Ctrl-C
+        raise SystemExit(INTERRUPTED) if save.interrupted else stop from None
     except Preempted as stop:
         if in_slurm() and stop.signal == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
@@ -165,6 +167,10 @@ def _resume_command(last: Path, started_from_weights: bool) -> str:
     if Path(folder) != config_directory():  # a run that repeats another one
         name = str(hydra.job.config_name)
         arguments = ["--config-path", folder, "--config-name", name, *arguments]
+    for source in hydra.runtime.config_sources:
+        if source.provider == "command-line":
+            arguments = ["--config-dir", str(source.path), *arguments]
+    arguments += [o for o in hydra.overrides.hydra if o.startswith("hydra.searchpath=")]
     checkpoint = override("checkpoint", last)
     # An experiment or a repeated run's configuration may name weights too.
     instead = ["init_from=null"] if started_from_weights else []

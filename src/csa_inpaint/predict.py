@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import track
 
-from csa_inpaint.cli.entry import command
+from csa_inpaint.cli.entry import INTERRUPTED, command
 from csa_inpaint.data.masks import Mask, MaskGenerator, Polarity, Shown, load_mask
 from csa_inpaint.data.transforms import View
 from csa_inpaint.inference.files import read_photo, write_photo
@@ -29,7 +29,6 @@ from csa_inpaint.training.loading import load_model
 from csa_inpaint.weights.shipped import shipped_name
 
 MADE: dict[Made, str] = {"alpha": "its alpha", "drawn": "a drawn mask"}  # in messages
-INTERRUPTED = 130  # exit status that a shell gives a command stopped by Ctrl-C
 
 
 def predict(cfg: DictConfig) -> list[Job]:

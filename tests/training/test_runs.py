@@ -8,6 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from csa_inpaint.cli.provenance import command_line
 from csa_inpaint.training import runs
 from csa_inpaint.training.runs import (
     claimed,
@@ -37,10 +38,17 @@ def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
 
 
-def make_run(folder: Path, *files: str, job: str | None = None, time: str = "2026-01-01") -> Path:
+def make_run(
+    folder: Path,
+    *files: str,
+    job: str | None = None,
+    time: str = "2026-01-01",
+    command: str | None = None,
+) -> Path:
     """A run's folder with checkpoints; a later file is newer."""
     (folder / "checkpoints").mkdir(parents=True)
-    record = {"starts": [{"job": "another"}, {"job": job, "time": time}]}
+    start = {"job": job, "time": time, "command": command or command_line("csa_inpaint.train")}
+    record = {"starts": [{"job": "another"}, start]}
     (folder / "run.json").write_text(json.dumps(record))
     for age, name in enumerate(files):
         torch.save(GOOD, folder / "checkpoints" / name)
@@ -83,6 +91,10 @@ def test_run_folder_of_a_restarted_job_is_that_of_its_start(
     mine = make_run(tmp_path / "photos/b", job="slurm 7.0", time="2026-01-02")
     make_run(tmp_path / "photos/a", job="slurm 7.0", time="2026-01-01")  # an older cluster's job 7
     make_run(tmp_path / "photos/c", "last.ckpt", job="slurm 8.0", time="2026-01-03")
+    other = "python -m csa_inpaint.train seed=1"  # another training of the same job
+    make_run(tmp_path / "photos/d", job="slurm 7.0", time="2026-01-04", command=other)
+    (tmp_path / "photos/e").mkdir()
+    (tmp_path / "photos/e/run.json").touch()  # cut off by a full disk
     assert run_folder(str(tmp_path), "photos", checkpoint) == str(mine)
 
 
@@ -225,3 +237,13 @@ def test_record_claims_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Path, "exists", lambda path: False)  # as it was before
     with pytest.raises(FileExistsError, match="is another run's folder"):
         write_record(config(), tmp_path, None)
+
+
+def test_start_point_passes_over_a_damaged_file_that_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "photos/a", "last-1.ckpt", "last.ckpt")
+    last = run / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.warns(UserWarning, match=r"passed over in favour of .*last-1\.ckpt"):
+        assert start_point(str(last), tmp_path, run) == run / "checkpoints/last-1.ckpt"
+    last.unlink()  # killed between two renames
+    assert start_point(str(last), tmp_path, run) == run / "checkpoints/last-1.ckpt"

@@ -70,6 +70,7 @@ class ProgressLines(ProgressBar):
         self._start = self._line = 0.0  # times of the training's start and of the last line
         self._done_before = 0.0  # share of the training that was done at its start
         self._images = 0  # of this process, since the last line
+        self._first = True
 
     def disable(self) -> None:
         """Print nothing; Lightning calls this method on all processes but the first."""
@@ -82,6 +83,7 @@ class ProgressLines(ProgressBar):
         self._start = self._line = monotonic()
         self._done_before = _share_done(trainer)
         self._images = 0
+        self._first = True
 
     def on_train_batch_end(
         self,
@@ -96,7 +98,8 @@ class ProgressLines(ProgressBar):
         now = monotonic()
         by_step = self.every_n_steps is not None and done % self.every_n_steps == 0
         by_time = self.every_seconds is not None and now - self._line >= self.every_seconds
-        if done == 1 or by_step or by_time:
+        first, self._first = self._first, False  # of this start
+        if first or by_step or by_time:
             self._print(trainer, pl_module, self.get_metrics(trainer, pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

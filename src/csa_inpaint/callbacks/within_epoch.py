@@ -145,6 +145,11 @@ class SaveWithinEpoch(Checkpoint):
                 raise KeyboardInterrupt
             raise Preempted(self._leaving, trainer.global_rank)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training after it was saved."""
+        return self._leaving == signal.SIGINT
+
     # --- the end ---------------------------------------------------------------------------------
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

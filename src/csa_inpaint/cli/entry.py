@@ -25,6 +25,7 @@ from csa_inpaint.cli.conf import config_directory
 from csa_inpaint.cli.job import current_job
 from csa_inpaint.cli.launch import own_arguments
 
+INTERRUPTED = 130  # exit status that a shell gives a command stopped by Ctrl-C
 _IN_WORKER = "Original Traceback (most recent call last):"
 USER_ERRORS = (OSError, ValueError, RuntimeError, OmegaConfBaseException, InstantiationException)
 
@@ -105,6 +106,7 @@ def _quiet() -> None:
     """Suppress messages of Lightning that a user can do nothing about."""
     # A continued run writes into its own folder.
     warnings.filterwarnings("ignore", message="Checkpoint directory .* not empty")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "litlogger" not in record.getMessage()

@@ -25,6 +25,11 @@ DISTRIBUTIONS = (
 )
 
 
+def command_line(command: str) -> str:
+    """The command that started this process: ``python -m csa_inpaint.train mask=center``."""
+    return shlex.join(["python", "-m", command, *sys.argv[1:]])
+
+
 def provenance(command: str) -> dict[str, Any]:
     """The command line, the working directory, the commit of the library and the versions.
 
@@ -32,7 +37,7 @@ def provenance(command: str) -> dict[str, Any]:
     the library or its configuration has changes on top of the commit.
     """
     return {
-        "command": shlex.join(["python", "-m", command, *sys.argv[1:]]),
+        "command": command_line(command),
         "directory": str(Path.cwd()),
         **(commit(PACKAGE) or {}),
         "versions": versions(),

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import pytorch_lightning as pl
 from hydra.utils import instantiate
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_info
 from torch import nn
 from torch.optim import Optimizer
 
@@ -56,6 +57,8 @@ def features_for(
         return None
     if there is not None and sorted(there.levels.values()) == levels:
         return there
+    if options.get("weights") == "random":
+        rank_zero_info("VGG-16 has random weights, which were never trained (model.vgg.weights)")
     return VGG16Features(**options, levels=levels)
 
 

@@ -1,6 +1,7 @@
 """The folder of a run: where it is, what it says about the run, and where the run goes on."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from csa_inpaint.cli.job import agreed, current_job
-from csa_inpaint.cli.provenance import provenance, repeatable
+from csa_inpaint.cli.provenance import command_line, provenance, repeatable
 from csa_inpaint.training.saving import LAST
 from csa_inpaint.weights.files import read_checkpoint
 from csa_inpaint.weights.shipped import shipped_name
 
+COMMAND = "csa_inpaint.train"
 RECORD = "run.json"  # how each start of the run came about
 VERSIONS = r"last(?:-(\d+))?\.ckpt"  # the higher the number, the older
 LOCK = ".lock"
@@ -47,15 +49,23 @@ def run_folder(output_root: str, name: str, checkpoint: str | None) -> str:
 
 
 def _folder_of_restarted_job(root: Path) -> Path | None:
-    """The folder in which this job has started before, if its launcher starts it again."""
+    """The folder in which this job has started before, if its launcher starts it again.
+
+    A job may run several trainings, so the command must be the same too.
+    """
     job = current_job()
     if not job.restarts:
         return None
-    latest = {
-        path.parent: starts[-1]
-        for path in root.rglob(RECORD)
-        if (starts := read_starts(path.parent)) and starts[-1].get("job") == job.name
-    }
+    same = {"job": job.name, "command": command_line(COMMAND)}
+    latest: dict[Path, dict[str, Any]] = {}
+    for path in root.rglob(RECORD):
+        try:
+            newest = read_starts(path.parent)[-1]
+        except (ValueError, IndexError, AttributeError) as error:
+            rank_zero_warn(f"{path} is no record of a run ({error}): passed over")
+            continue
+        if all(newest.get(key) == value for key, value in same.items()):
+            latest[path.parent] = newest
     return max(latest, key=lambda folder: latest[folder]["time"], default=None)
 
 
@@ -177,7 +187,8 @@ def _chosen(checkpoint: str | None, output_root: Path, own: Path | None) -> Path
                 "leave checkpoint out to start a new training, or give the file's path"
             )
         run = newest
-    found = newest_checkpoint(run) if run.is_dir() else run
+    folder = run_of(run) or (run if run.is_dir() else None)
+    found = run if folder is None else newest_checkpoint(folder)
     if found is None:
         raise FileNotFoundError(f"checkpoint={checkpoint}: {run} has no checkpoints/{LAST} yet")
     if shipped_name(checkpoint) is not None or "optimizer_states" not in read_checkpoint(found):
@@ -211,7 +222,7 @@ def write_record(cfg: DictConfig, folder: Path, checkpoint: Path | None) -> None
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "job": current_job().name,
         "checkpoint": None if checkpoint is None else str(checkpoint),
-        **provenance("csa_inpaint.train"),
+        **provenance(COMMAND),
     }
     begun = (folder / RECORD).exists()
     starts = read_starts(folder) if begun else []
@@ -221,11 +232,14 @@ def write_record(cfg: DictConfig, folder: Path, checkpoint: Path | None) -> None
         part.write_text(text)
         part.replace(folder / RECORD)
     else:
+        part = folder / f"{RECORD}.{os.getpid()}.part"
+        part.write_text(text)
         try:
-            with (folder / RECORD).open("x") as record:
-                record.write(text)
+            os.link(part, folder / RECORD)  # a whole file, or an error where there is one
         except FileExistsError as error:
             raise _of_another_run(folder) from error
+        finally:
+            part.unlink()
     _write_config(cfg, folder, len(starts))
 
 
