@@ -30,7 +30,7 @@ DEPARTURES = {
 
 
 def composed(*overrides: str) -> DictConfig:
-    tiny = ("model.width=4", "model.depth=4")
+    tiny = ("model=small", "model.width=4", "model.depth=4", "adversary=[patch,feature]")
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         return compose("train", [*tiny, *overrides])
 

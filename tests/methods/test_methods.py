@@ -28,16 +28,22 @@ class Method(NamedTuple):
     callbacks: tuple[str, ...] = ()  # of the method itself, by their names in the configuration
 
 
+PAPER = ("model=small", "adversary=[patch,feature]")
 METHODS = {
     "csa": Method(
-        ["model=small", "model.width=4", "model.depth=4", "model.vgg.width=4"],
+        [*PAPER, "model.width=4", "model.depth=4", "model.vgg.width=4"],
         2,
         {"l1_rough", "l1_refined", "consistency", "patch", "feature"},
     ),
     "csa, first stage": Method(
-        ["+ablation=rough_only", "model.width=4", "model.depth=4", "model.vgg.width=4"],
+        [*PAPER, "+ablation=rough_only", "model.width=4", "model.depth=4", "model.vgg.width=4"],
         1,
         {"l1_rough", "patch", "feature"},
+    ),
+    "csa, practical": Method(
+        ["model.width=4", "model.depth=4"],
+        2,
+        {"l1_rough", "l1_refined", "patch"},
     ),
     "gated_conv": Method(
         ["+experiment=gated_conv", "model.generator.width=2", "adversary.sn_patch.width=4"],
@@ -192,7 +198,7 @@ def test_method_loads_and_fills_pictures_of_odd_sizes(
 def test_attention_of_another_method_trains_and_loads_in_the_csa_generator(
     attention: str, make_batches: Make, make_trainer: Make, save_after: Make, tmp_path: Path
 ) -> None:
-    small = ["model.width=4", "model.depth=4", "adversary=[]"]
+    small = ["model=small", "model.width=4", "model.depth=4", "adversary=[]"]
     choices = [f"model/attention={attention}", "model.loss_weights.consistency=0", *small]
     module, _ = parts(Method(choices, 2, set()))
     before = [p.detach().clone() for p in module.generator.parameters()]
