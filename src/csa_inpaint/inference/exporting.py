@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
 
 from csa_inpaint.csa.scanned import attend_scanned
 from csa_inpaint.inference.backends import trained_generator
@@ -58,7 +59,9 @@ def graph_of(model: Inpainter) -> ExportedProgram:
     }
     # A gradient would keep the scan from being traced again, as the translation to ONNX does.
     filling = Filling(generator.requires_grad_(False))
-    with _refusing(generator):
+    # Otherwise a level of one pixel in the traced image would become a case of its own.
+    oblivious = _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with _refusing(generator), oblivious:
         graph = torch.export.export(filling, (image, mask), dynamic_shapes=(axes, axes))
         scanned: ExportedProgram = graph.run_decompositions(
             {torch.ops.csa_inpaint.attend.default: attend_scanned}
