@@ -21,6 +21,14 @@ from csa_inpaint.training.module import Inpainter
 from csa_inpaint.types import Batch
 
 TOLERANCE = 1e-3
+PRACTICAL = {
+    "width": 4,
+    "depth": 4,
+    "fill": "pull_push",
+    "residual": True,
+    "mask_input": True,
+    "upsampling": "resize",
+}
 EXAMPLE = Path(__file__).parents[2] / "examples/onnx_inpaint.py"
 Factory = pytest.TempPathFactory
 
@@ -59,6 +67,18 @@ def draw(seed: int, multiple: int) -> tuple[Tensor, Tensor]:
             sample[top:below, left:right] = 1
     values = rng.uniform(-1, 1, (batch, 3, height, width)).astype(np.float32)
     return torch.from_numpy(values), mask
+
+
+def untrained(method: str, settings: dict[str, Any]) -> Inpainter:
+    """A model with random weights, also where they would start at zero."""
+    torch.manual_seed(0)
+    losses = {"l1": {"_target_": "csa_inpaint.losses.Reconstruction", "image": "rough"}}
+    generator = {"_target_": f"csa_inpaint.methods.{method}", **settings}
+    model = Inpainter(generator=generator, losses=losses, ema_decay=None).eval()
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model
 
 
 def run(path: Path, image: Tensor, mask: Tensor) -> list[Tensor]:
@@ -151,6 +171,7 @@ def test_example_fills_a_picture_without_torch(
         ("gated_conv.GatedConvGenerator", {"width": 4}),
         ("csa.Generator", {"width": 4, "depth": 4, "attention": {"patch_size": 3}}),
         ("csa.RoughGenerator", {"width": 4, "depth": 2}),
+        ("csa.Generator", PRACTICAL),
     ],
 )
 def test_generators_of_all_kinds_export(
@@ -160,10 +181,7 @@ def test_generators_of_all_kinds_export(
     if "attention" in settings:
         attention = {"_target_": "csa_inpaint.CSALayer", **settings["attention"]}
         settings = {**settings, "attention": attention}
-    torch.manual_seed(0)
-    losses = {"l1": {"_target_": "csa_inpaint.losses.Reconstruction", "image": "refined"}}
-    generator = {"_target_": f"csa_inpaint.methods.{method}", **settings}
-    model = Inpainter(generator=generator, losses=losses, ema_decay=None).eval()
+    model = untrained(method, settings)
     (path,) = export_onnx(model, tmp_path / "model.onnx")
     for seed in range(3):
         image, mask = draw(seed, model.multiple)
@@ -179,6 +197,17 @@ def test_export_uses_the_average_and_leaves_the_model_as_it_is(
     weights = torch.export.load(torch_file).state_dict
     for name, value in model.ema.module.state_dict().items():
         torch.testing.assert_close(weights[f"generator.{name}"], value)
+
+
+def test_export_names_a_generator_that_no_graph_can_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"width": 4, "bottleneck": 4, "depth": 3, "region": "center"}
+    model = untrained("context_encoder.ContextEncoderGenerator", settings)
+    with pytest.raises(ValueError, match="ContextEncoderGenerator cannot be written as a graph"):
+        export_torch(model, tmp_path / "model.pt2")
+    assert "def forward" not in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_onnx_without_its_packages_says_what_to_install(

@@ -27,6 +27,13 @@ def test_pull_push_continues_one_colour(size: tuple[int, int]) -> None:
     torch.testing.assert_close(pull_push(image.where(~hole, -1), hole), image)
 
 
+def test_pull_push_reaches_far_pixels_from_one() -> None:
+    image = torch.full((1, 3, 2, 40_000), 0.7)
+    hole = torch.ones(1, 1, 2, 40_000, dtype=torch.bool)
+    hole[..., 0, 0] = False
+    torch.testing.assert_close(pull_push(image.where(~hole, -1), hole), image)
+
+
 def test_pull_push_never_sees_the_hole() -> None:
     image = torch.rand(1, 3, 32, 32)
     hole = hole_of(32, 32, slice(8, 24), slice(4, 30))

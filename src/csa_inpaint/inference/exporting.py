@@ -1,14 +1,17 @@
 """Trained models as graphs for other runtimes: ONNX and ``torch.export``."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
 
 from csa_inpaint.csa.scanned import attend_scanned
 from csa_inpaint.inference.backends import trained_generator
@@ -41,6 +44,9 @@ def graph_of(model: Inpainter) -> ExportedProgram:
 
     The graph takes any number of images of any size that the generator takes. It computes what the
     generator computes; the recurrence of a CSA layer is one scan.
+
+    Raises:
+        ValueError: the generator computes something that such a graph cannot hold.
     """
     generator = copy.deepcopy(trained_generator(model)).float().cpu().eval()
     multiple, least = generator.multiple, -(-generator.smallest // generator.multiple)
@@ -53,11 +59,31 @@ def graph_of(model: Inpainter) -> ExportedProgram:
     }
     # A gradient would keep the scan from being traced again, as the translation to ONNX does.
     filling = Filling(generator.requires_grad_(False))
-    graph = torch.export.export(filling, (image, mask), dynamic_shapes=(axes, axes))
-    scanned: ExportedProgram = graph.run_decompositions(
-        {torch.ops.csa_inpaint.attend.default: attend_scanned}
-    )
+    # Otherwise a level of one pixel in the traced image would become a case of its own.
+    oblivious = _config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with _refusing(generator), oblivious:
+        graph = torch.export.export(filling, (image, mask), dynamic_shapes=(axes, axes))
+        scanned: ExportedProgram = graph.run_decompositions(
+            {torch.ops.csa_inpaint.attend.default: attend_scanned}
+        )
     return scanned
+
+
+@contextmanager
+def _refusing(generator: InpaintingGenerator) -> Iterator[None]:
+    """Raise PyTorch's errors as a ``ValueError`` that names the generator.
+
+    PyTorch writes the unfinished graph to the standard error, which nobody wants to read.
+    """
+    try:
+        with redirect_stderr(StringIO()):
+            yield
+    except Exception as error:  # PyTorch's errors share no class of their own
+        raise ValueError(
+            f"{type(generator).__name__} cannot be written as a graph for images of any size: "
+            "PyTorch does not translate all of its operations. docs/onnx.md lists the methods that "
+            "can be written; format=safetensors holds every model"
+        ) from error
 
 
 def export_torch(model: Inpainter, path: str | Path) -> Sequence[Path]:
@@ -73,6 +99,9 @@ def export_torch(model: Inpainter, path: str | Path) -> Sequence[Path]:
 
     Returns:
         the file that was written.
+
+    Raises:
+        ValueError: the generator computes something that such a graph cannot hold.
     """
     torch.export.save(graph_of(model), path, extra_files=notes(model))
     return [Path(path)]
@@ -95,21 +124,24 @@ def export_onnx(model: Inpainter, path: str | Path) -> Sequence[Path]:
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
+        ValueError: the generator computes something that ONNX cannot hold.
     """
     if find_spec("onnxscript") is None or find_spec("onnx") is None:
         raise ModuleNotFoundError(
             "writing ONNX models needs onnx and onnxscript: pip install 'csa-inpaint[onnx]'"
         )
-    program = cast(
-        torch.onnx.ONNXProgram,
-        torch.onnx.export(
-            graph_of(model),
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            opset_version=OPSET,
-            verbose=False,
-        ),
-    )
+    graph = graph_of(model)
+    with _refusing(model.generator):
+        program = cast(
+            torch.onnx.ONNXProgram,
+            torch.onnx.export(
+                graph,
+                input_names=INPUTS,
+                output_names=OUTPUTS,
+                opset_version=OPSET,
+                verbose=False,
+            ),
+        )
     program.model.metadata_props.update(notes(model))
     program.save(path)
     return [Path(path)]
