@@ -59,3 +59,10 @@ def test_pull_push_of_a_hole_does_not_depend_on_others_in_the_batch() -> None:
     images, holes = torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16) > 0.3
     both = pull_push(images, holes)
     torch.testing.assert_close(both[1:], pull_push(images[1:], holes[1:]))
+
+
+def test_pull_push_of_odd_sizes_is_not_shifted() -> None:
+    image = torch.linspace(-1, 1, 65).expand(1, 1, 65, 65)
+    hole = hole_of(65, 65, slice(8, 57), slice(25, 40))
+    row = pull_push(image.where(~hole, 0), hole)[0, 0, 32]
+    assert (row - image[0, 0, 32]).mean().abs() < 0.01  # as much too bright as too dark

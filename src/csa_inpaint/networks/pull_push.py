@@ -30,6 +30,9 @@ def pull_push(image: Tensor, hole: Tensor) -> Tensor:
         levels.append(level)
     filled = levels.pop()[:, :-1]
     for level in reversed(levels):
-        coarse = F.interpolate(filled, level.shape[-2:], mode="bilinear", align_corners=False)
+        height, width = level.shape[-2:]
+        # Twice the size, and then cut, so that each coarse pixel lies over those that it came from.
+        coarse = F.interpolate(filled, scale_factor=2.0, mode="bilinear", align_corners=False)
+        coarse = coarse[..., :height, :width]
         filled = level[:, :-1].where(level[:, -1:] > 0, coarse)
     return image.where(known, filled.to(image.dtype))
