@@ -26,22 +26,22 @@ PERCEPTUAL = [*SMALL, "model.loss_weights.perceptual=0.3"]
 VARIANTS = {
     "paper": PAPER,
     "paper + consistency": [*PAPER[:3], "model.vgg.width=64"],
-    "pull_push, residual": [*PAPER, "model.fill=pull_push", "+model.residual=true"],
+    "paper + pull_push + residual": [*PAPER, "model.fill=pull_push", "+model.residual=true"],
     "practical": SMALL,
-    "practical, transposed": [*SMALL, "model.upsampling=transposed"],
-    "practical, no mask input": [*SMALL, "model.mask_input=false"],
-    "practical, group norm": [*SMALL, "model.norm=group"],
-    "practical, no norm": [*SMALL, "model.norm=none"],
-    "practical, no attention": [*SMALL, "model/attention=none"],
-    "practical, first stage alone": [
+    "practical transposed": [*SMALL, "model.upsampling=transposed"],
+    "practical without mask input": [*SMALL, "model.mask_input=false"],
+    "practical group norm": [*SMALL, "model.norm=group"],
+    "practical without norm": [*SMALL, "model.norm=none"],
+    "practical without attention": [*SMALL, "model/attention=none"],
+    "practical first stage": [
         *SMALL,
         "model.refinement=false",
         "model.loss_weights.l1_refined=0",
     ],
-    "practical, width 32": ["model.width=32"],
+    "practical width 32": ["model.width=32"],
     "practical + perceptual": PERCEPTUAL,
-    "practical + perceptual, style": [*PERCEPTUAL, "model.loss_weights.style=0.1"],
-    "practical + perceptual, patch": [*PERCEPTUAL, "adversary=[patch]", "adversarial_weight=0.02"],
+    "practical + perceptual + style": [*PERCEPTUAL, "model.loss_weights.style=0.1"],
+    "practical + perceptual + patch": [*PERCEPTUAL, "adversary=[patch]", "adversarial_weight=0.02"],
 }
 TRAINING = [
     "model=practical",
@@ -69,7 +69,7 @@ def main() -> None:
     if unknown:
         sys.exit(f"unknown variants {unknown}; there are {', '.join(VARIANTS)}")
     for name in names:
-        folder = arguments.output / name.replace(" ", "_").replace(",", "")
+        folder = arguments.output / name.replace(" ", "_")
         if not (folder / "scores.json").exists():
             measure(name, folder, data, arguments)
     report(arguments.output, arguments.steps)
@@ -117,7 +117,9 @@ def measure(name: str, folder: Path, data: list[str], arguments: argparse.Namesp
     )
     scores = json.loads((scored / "scores.json").read_text())
     entry = {"name": name, "seconds": round(seconds), "scores": scores["scores"]["all"]}
-    entry["curve"] = curve(folder / "metrics.csv")
+    # The last checkpoint may lie within an epoch, without a validation of its own.
+    last = (steps * (2 if adversarial else 1), entry["scores"]["composite"]["psnr"])
+    entry["curve"] = [*curve(folder / "metrics.csv"), last]
     (folder / "scores.json").write_text(json.dumps(entry, indent=1))
 
 

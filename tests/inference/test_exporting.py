@@ -169,7 +169,7 @@ def test_example_fills_a_picture_without_torch(
     ("method", "settings"),
     [
         ("gated_conv.GatedConvGenerator", {"width": 4}),
-        ("csa.Generator", {"width": 4, "depth": 4, "attention": {"patch_size": 3}}),
+        ("csa.Generator", {"width": 4, "depth": 5, "attention": {"patch_size": 3}}),
         ("csa.RoughGenerator", {"width": 4, "depth": 2}),
         ("csa.Generator", PRACTICAL),
     ],
