@@ -73,7 +73,7 @@ def test_default_strategy_trains_on_two_devices(tmp_path):
     weights = trained(
         tmp_path, "trainer.devices=2", "data.batch_size=1", "trainer.limit_train_batches=2"
     )
-    assert any(name.startswith("discriminators.feature.") for name in weights)
+    assert any(name.startswith("discriminators.patch.") for name in weights)
 
 
 @pytest.mark.slow

@@ -88,12 +88,12 @@ def _train(cfg: DictConfig, run_folder: Path) -> pl.Trainer:
     save.listen()  # a signal may come while files are listed
     try:
         trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # Lightning's, with status 1, after Ctrl-C
-        raise SystemExit(INTERRUPTED) if save.interrupted else stop from None
     except Preempted as stop:
         if in_slurm() and stop.signal == signal.SIGUSR1 and trainer.is_global_zero:
             requeue()
         raise
+    except SystemExit as stop:  # Lightning's, with status 1, after Ctrl-C
+        raise SystemExit(INTERRUPTED) if save.interrupted else stop from None
     except OSError as error:
         if error.errno in DISK_FULL:
             error.add_note(_remedy(last, resume))
