@@ -197,7 +197,8 @@ def test_run_is_continued_in_its_folder(
         None,
         str(parts / "checkpoints/last.ckpt"),
     ]
-    (ident,) = {path.name.rpartition("-")[2] for path in parts.glob("wandb/offline-run-*")}
+    # offline-run-TIME-ID, and a number behind where two starts fall into the same second
+    (ident,) = {path.name.split("-")[3] for path in parts.glob("wandb/offline-run-*")}
     assert (parts / "wandb_id.txt").read_text().strip() == ident
     best = [
         torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"]
