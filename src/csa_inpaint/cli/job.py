@@ -138,8 +138,16 @@ def _start() -> int:
     """The number of this start of the job in the store of its processes, the same on all of them.
 
     Each node of torchrun counts the restarts after failures of its own processes, so the numbers of
-    the nodes differ.
+    the nodes differ. PyTorch's processes meet under that number and would wait for each other for
+    ever, so this function writes the common number in its place.
     """
+    start = _common_start()
+    if in_torchrun():
+        os.environ["TORCHELASTIC_RESTART_COUNT"] = str(start - 1)
+    return start
+
+
+def _common_start() -> int:
     store, rank = _store(), current_job().rank
     if rank == 0:
         return int(store.add("csa_inpaint/starts", 1))
