@@ -6,6 +6,7 @@ if __name__ == "__main__":
     answer("evaluate")  # the imports below take seconds
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from torch import Tensor
 
 from csa_inpaint.cli.entry import command
 from csa_inpaint.cli.provenance import provenance
@@ -33,7 +35,10 @@ from csa_inpaint.evaluation.records import TRUTH, Journal
 from csa_inpaint.evaluation.samples import Source, SplitSource, spread
 from csa_inpaint.evaluation.sheets import MASK, write_sheets
 from csa_inpaint.evaluation.tables import Report, Scores, groups, terminal_table, write
+from csa_inpaint.inference.pictures import inpaint
 from csa_inpaint.training.loading import load_model
+from csa_inpaint.training.module import Inpainter
+from csa_inpaint.types import Batch
 from csa_inpaint.weights.files import SUFFIX, model_file, read_checkpoint, settings_file
 from csa_inpaint.weights.targets import trusted_config
 
@@ -73,10 +78,10 @@ def evaluate(cfg: DictConfig, folder: Path) -> Scores:
     source = subject.source
     numbers = spread(len(source.names), cfg.limit_images)
     lpips, networks, gaps = load_judges(cfg.weights, source.size)
-    others = _others(cfg, [source.names[number] for number in numbers])
+    model = None if cfg.checkpoint is None else load_model(cfg.checkpoint, trust=cfg.trust)
+    others = _others(cfg, model, [source.names[number] for number in numbers])
     per_picture = [*SCORES, *lpips]
     _check(cfg, others, per_picture)
-    model = None if cfg.checkpoint is None else load_model(cfg.checkpoint, trust=cfg.trust)
     if model is not None and model.trained_size not in (None, min(source.size)):
         print(
             f"The model was trained at {model.trained_size} pixels and is scored at "
@@ -234,8 +239,8 @@ def _benchmark(cfg: DictConfig) -> Subject:
     )
 
 
-def _others(cfg: DictConfig, names: Sequence[str]) -> dict[str, Filling]:
-    """The methods beside the model, by name.
+def _others(cfg: DictConfig, model: Inpainter | None, names: Sequence[str]) -> dict[str, Filling]:
+    """The methods beside the model's own results, by name.
 
     Raises:
         ValueError: two methods have one name, or a setting is not known.
@@ -246,11 +251,33 @@ def _others(cfg: DictConfig, names: Sequence[str]) -> dict[str, Filling]:
         given[name] = _onnx(name, OmegaConf.to_container(settings, resolve=True))
     for name, path in cfg.results.items():
         given[name] = ResultsFolder(path, names)
-    taken = [name for name in given if name in others or name in (*MODEL_METHODS, TRUTH, MASK)]
-    taken += [name for name in cfg.onnx if name in cfg.results]
+    for name, settings in cfg.inpaint.items():
+        given[name] = _inpainted(name, model, OmegaConf.to_container(settings, resolve=True))
+    listed = [*cfg.onnx, *cfg.results, *cfg.inpaint, *others, *MODEL_METHODS, TRUTH, MASK]
+    taken = [name for name in given if listed.count(name) > 1]
     if taken:
-        raise ValueError(f"two methods are called {taken[0]}: give +onnx and +results other names")
+        raise ValueError(
+            f"two methods are called {taken[0]}: give +onnx, +results and +inpaint other names"
+        )
     return others | given
+
+
+def _inpainted(name: str, model: Inpainter | None, settings: Any) -> Filling:
+    """What ``csa_inpaint.inpaint`` makes of each picture with these settings."""
+    if model is None:
+        raise ValueError(f"inpaint.{name} needs a model: give checkpoint=PATH")
+    known = {key for key in signature(inpaint).parameters if key not in ("model", "image", "mask")}
+    if not isinstance(settings, dict) or not set(settings) <= known:
+        raise ValueError(f"inpaint.{name}={settings}: expected some of {', '.join(sorted(known))}")
+
+    def fill(batch: Batch) -> Tensor:
+        filled = batch.image.clone()
+        for image, mask in zip(filled, batch.mask, strict=True):
+            if mask.any():
+                image.copy_(inpaint(model, image, mask, **{"backend": "eager", **settings}))
+        return filled
+
+    return fill
 
 
 def _onnx(name: str, settings: Any) -> OnnxModel:
@@ -265,7 +292,7 @@ def _onnx(name: str, settings: Any) -> OnnxModel:
 def _identity(cfg: DictConfig, subject: Subject) -> dict[str, Any]:
     """What decides the scores, as plain values."""
     plain: Any = OmegaConf.to_container(cfg)
-    keys = ("baselines", "onnx", "results", "weights", "limit_images", "save_images")
+    keys = ("baselines", "onnx", "results", "inpaint", "weights", "limit_images", "save_images")
     return {
         "samples": subject.identity,
         "checkpoint": None if cfg.checkpoint is None else _model_hash(cfg.checkpoint),

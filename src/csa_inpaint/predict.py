@@ -121,6 +121,7 @@ class _Filler:
             "size": cfg.size,
             "size_strategy": cfg.size_strategy,
             "blend": cfg.blend,
+            "detail": cfg.detail,
             "batch_size": cfg.batch_size,
             "backend": cfg.backend,
         }

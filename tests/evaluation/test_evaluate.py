@@ -166,6 +166,35 @@ def test_every_method_is_in_one_table(
         )
 
 
+def test_what_predict_makes_of_the_pictures_is_in_the_table(
+    run: Run, data: list[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    done = run(
+        "evaluate", f"checkpoint={checkpoint}", "+inpaint.plain={detail: 0, blend: hard}",
+        "+inpaint.detailed.detail=1", *data, QUIET, CPU, f"folder={tmp_path}/out",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    all_scores = scores(tmp_path / "out")
+    for name in map(str, range(5)):
+        # `inpaint` keeps results within the range of pictures.
+        plain, composite = all_scores[name, "plain"], all_scores[name, "composite"]
+        assert plain["psnr"] == pytest.approx(composite["psnr"], abs=0.05)
+        assert all_scores[name, "detailed"]["psnr"] != plain["psnr"]
+
+
+def test_inpaint_needs_a_model_and_known_settings(
+    run: Run, data: list[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    for given, message in (
+        (["checkpoint=null", "+inpaint.plain.detail=0"], "inpaint.plain needs a model"),
+        ([f"checkpoint={checkpoint}", "+inpaint.plain.texture=1"], "expected some of backend"),
+        ([f"checkpoint={checkpoint}", "+inpaint.rough.detail=0"], "two methods are called rough"),
+    ):
+        done = run("evaluate", *given, *data, QUIET, CPU, f"folder={tmp_path}/out")
+        assert done.status == 1
+        assert message in done.err
+
+
 def test_onnx_model_is_in_the_table(
     run: Run, data: list[str], grey_model: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from csa_inpaint.inference import detail
 from csa_inpaint.inference.detail import complete, enlarged, match
 from csa_inpaint.inference.holes import Box
 from csa_inpaint.inference.scale import enlarge, reduce
@@ -67,6 +68,35 @@ def test_complete_gives_the_hole_the_variance_of_its_surroundings() -> None:
     assert abs(float(detailed[left].mean() - plain[left].mean())) < 0.05
 
 
+def test_complete_adds_the_share_of_the_detail_that_is_asked_for() -> None:
+    cells, hole, image, known, box = texture()
+    plain = complete(cells, hole, image, known, FACTOR, box, amount=0)
+    assert torch.equal(plain, enlarged(cells, box, FACTOR))
+    whole = complete(cells, hole, image, known, FACTOR, box) - plain
+    half = complete(cells, hole, image, known, FACTOR, box, amount=0.5) - plain
+    torch.testing.assert_close(half, whole / 2)
+
+
+def test_complete_adds_detail_to_a_filling_of_the_pictures_own_size() -> None:
+    _, _, image, known, _ = texture()
+    box = Box(80, 80, 176, 176)
+    hole = ~known
+    smooth = torch.where(known, image, torch.where(torch.arange(256) < 128, 0.3, -0.3))
+    detailed = complete(smooth, hole, image, known, 1, box)
+    inside = hole[:, *box.slices].expand(3, -1, -1)
+    added = (detailed - smooth[:, *box.slices])[inside]
+    noise = image[:, :50, :50] - 0.3
+    assert 0.8 * noise.std() < added.std() < 1.3 * noise.std()
+
+
+def test_complete_keeps_a_filling_that_is_as_sharp_as_its_surroundings() -> None:
+    _, _, image, known, _ = texture()
+    box = Box(80, 80, 176, 176)
+    detailed = complete(image, ~known, image, known, 1, box)
+    added = (detailed - image[:, *box.slices]).std()
+    assert added < 0.2 * image.std()
+
+
 def test_complete_takes_nothing_from_hidden_pixels() -> None:
     cells, hole, image, known, box = texture()
     expected = complete(cells, hole, image, known, FACTOR, box)
@@ -103,6 +133,23 @@ def test_match_does_not_repeat_one_block() -> None:
     cells[:, hole[0]] = 0.01
     sources = Counter(source for _, source in match(cells, hole, hole, Box(24, 24, 72, 72)))
     assert max(sources.values()) <= 2
+
+
+def test_match_looks_at_some_of_very_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, hole, _, _, box = texture()
+    every = {source for _, source in match(cells, hole, hole, box)}
+    monkeypatch.setattr(detail, "CANDIDATES", 4)
+    some = {source for _, source in match(cells, hole, hole, box)}
+    assert len(some) <= 4 < len(every)
+
+
+def test_match_does_not_depend_on_how_many_blocks_are_compared_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells, hole, _, _, box = texture()
+    expected = match(cells, hole, hole, box)
+    monkeypatch.setattr(detail, "TARGETS", 3)
+    assert match(cells, hole, hole, box) == expected
 
 
 def test_complete_reaches_the_last_cells_of_an_odd_number() -> None:

@@ -83,8 +83,22 @@ def test_small_picture_with_hard_blend_is_the_models_composite(
     with torch.no_grad():
         expected = model(image, mask).composite.clamp(-1, 1)
     for strategy in STRATEGIES:
-        filled = inpaint(model, image, mask, size=64, size_strategy=strategy, blend="hard")
+        filled = inpaint(
+            model, image, mask, size=64, size_strategy=strategy, blend="hard", detail=0
+        )
         assert torch.equal(filled, expected)
+
+
+def test_detail_is_added_to_the_hole_of_a_small_picture(make_painter: Callable[..., Any]) -> None:
+    pixels, hole = picture(128, 128), holes(128, 128, "block")
+    plain, half, detailed = (
+        inpaint(make_painter(), pixels, hole, size=128, blend="hard", detail=share).astype(float)
+        for share in (0, 0.5, 1)
+    )
+    inner = np.s_[48:80, 48:80]  # a blend does not reach there
+    assert plain[inner].std() == 0
+    assert 0.8 * pixels.std() < detailed[inner].std() < 1.2 * pixels.std()
+    assert 0.4 * pixels.std() < half[inner].std() < 0.6 * pixels.std()
 
 
 @pytest.mark.parametrize("factor", [1, 5])
@@ -174,9 +188,9 @@ def test_fill_passes_smoothly_from_window_to_window(make_painter: Callable[..., 
     painter.forward = brighter
     hole = np.zeros((40, 300), dtype=bool)
     hole[12:28, 20:280] = True
-    filled = inpaint(painter, picture(40, 300), hole, size=32, blend="hard", batch_size=100).astype(
-        int
-    )
+    filled = inpaint(
+        painter, picture(40, 300), hole, size=32, blend="hard", detail=0, batch_size=100
+    ).astype(int)
     steps = np.diff(filled[20, 20:280, 0])
     assert steps.min() >= -1  # each window is brighter than the one before it, but for rounding
     assert steps.max() <= 4
@@ -258,7 +272,14 @@ def test_prediction_that_is_not_finite_is_refused(make_painter: Callable[..., An
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("size", 0), ("batch_size", 0), ("blend", "soft"), ("size_strategy", "tile")],
+    [
+        ("size", 0),
+        ("batch_size", 0),
+        ("detail", 1.5),
+        ("detail", -1),
+        ("blend", "soft"),
+        ("size_strategy", "tile"),
+    ],
 )
 def test_setting_out_of_range_is_named(
     make_painter: Callable[..., Any], setting: str, value: object

@@ -1,8 +1,11 @@
-"""Detail that the network's scale cannot hold, taken from the known parts of the picture.
+"""Detail that a filling lacks, taken from the known parts of the picture.
 
-Yi et al. ("Contextual residual aggregation for ultra high-resolution image inpainting", CVPR 2020)
-fill a reduced picture and add what the reduction lost of the known patches that the filling
-resembles. Here blocks are matched by their colours, so that any method's filling can be completed.
+A network that reduces the mean error predicts the mean of all textures that may be there, which is
+smooth, and it cannot hold what is finer than the cells that it sees. Yi et al. ("Contextual
+residual aggregation for ultra high-resolution image inpainting", CVPR 2020) fill a reduced picture
+and add what the reduction lost of the known patches that the filling resembles. Here blocks are
+matched by their colours, so that any method's filling can be completed, and what is added is also
+what the filling lacks at the network's own scale.
 """
 
 import torch
@@ -20,10 +23,18 @@ SMOOTH = 4.0  # standard deviation of the Gaussian that takes detail away, in ce
 DISTANCE = 0.3  # what the farthest candidate costs, in squared colour
 REUSE = 0.02  # what a candidate costs once it has been taken, in squared colour
 RIM = 2  # cells that bicubic enlargement looks beyond a block's edge
+CANDIDATES = 16384  # known blocks that are compared: where there are more, an even choice of them
+TARGETS = 256  # blocks with a hole that are compared at a time
 
 
 def complete(
-    cells: Tensor, hole: Tensor, image: Tensor, known: Tensor, factor: int, box: Box
+    cells: Tensor,
+    hole: Tensor,
+    image: Tensor,
+    known: Tensor,
+    factor: int,
+    box: Box,
+    amount: float = 1.0,
 ) -> Tensor:
     """Enlarge a part of a filled picture and add the detail of known blocks to its hole.
 
@@ -38,10 +49,14 @@ def complete(
         known: True where the picture is known.
         factor: side of a cell in pixels.
         box: the part, in cells.
+        amount: share of the detail that is added: 0 for none, 1 for as much as the known blocks
+            have.
 
     Shape: (3, h, w), (1, h, w), (3, H, W), (1, H, W) → (3, height, width), the whole box in pixels
     """
     result = enlarged(cells, box, factor)
+    if amount == 0:
+        return result
     # Sources are known to the pixel. A cell that reaches beyond the picture is not.
     height, width = known.shape[-2:]
     beyond = (0, -width % factor, 0, -height % factor)
@@ -67,7 +82,7 @@ def complete(
         power[:, *target] += window[copy].square()
     # Blocks have nothing in common: their mean would be paler than each of them. Divided by the
     # root of the squared weights, a sum keeps the variance.
-    return result + total / power.sqrt().clamp_min(1e-6)
+    return result + amount * total / power.sqrt().clamp_min(1e-6)
 
 
 def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[Box, Box]]:
@@ -82,35 +97,44 @@ def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[
     side = BLOCK // MATCHED
     if min(rows, columns) < side:
         return []
-    reduced = F.avg_pool2d(cells[None], MATCHED)
-    blocks = F.unfold(reduced, side)[0].T  # (positions, 3 · side²)
-    corners = torch.cartesian_prod(torch.arange(rows - side + 1), torch.arange(columns - side + 1))
-    free = F.max_pool2d(unknown[None].float(), BLOCK, stride=MATCHED)[0, 0].flatten() == 0
-    candidates = free.nonzero()[:, 0]
+    reduced = F.avg_pool2d(cells[None], MATCHED)[0]
+    free = F.max_pool2d(unknown[None].float(), BLOCK, stride=MATCHED)[0, 0] == 0
+    candidates = free.nonzero()  # (n, 2), corners of blocks
     if len(candidates) == 0:
         return []
-    wanted = [
-        top * (columns - side + 1) + left
-        for top in _starts(rows, side)
-        for left in _starts(columns, side)
-        if within[:, *_block(top, left).slices].any()
-    ]
-    targets = torch.tensor(wanted)
-    norm = blocks.square().sum(dim=1)
-    cost = norm[targets, None] - 2 * blocks[targets] @ blocks[candidates].T + norm[candidates]
-    cost /= blocks.shape[1]
-    places = corners[candidates].float()
-    cost += DISTANCE * torch.cdist(corners[targets].float(), places) / max(rows, columns)
+    candidates = candidates[:: -(-len(candidates) // CANDIDATES)]
+    targets = torch.tensor(
+        [
+            (top, left)
+            for top in _starts(rows, side)
+            for left in _starts(columns, side)
+            if within[:, *_block(top, left).slices].any()
+        ]
+    )
+    known = _blocks(reduced, candidates, side)
+    norm = known.square().mean(dim=1)
+    places = candidates.float()
     taken = torch.zeros(len(candidates))
     matches = []
-    for target, costs in zip(targets.tolist(), cost, strict=True):
-        best = int((costs + taken).argmin())
-        matches.append(
-            (_block(*corners[target].tolist()), _block(*corners[candidates[best]].tolist()))
-        )
-        squared = (places - places[best]).square().sum(dim=1)
-        taken += REUSE * torch.exp(-squared / (2 * (side / 4) ** 2))
+    for some in targets.split(TARGETS):
+        wanted = _blocks(reduced, some, side)
+        # What all candidates have in common does not choose between them.
+        cost = norm - 2 / known.shape[1] * wanted @ known.T
+        cost += DISTANCE * torch.cdist(some.float(), places) / max(rows, columns)
+        for target, costs in zip(some.tolist(), cost, strict=True):
+            best = int((costs + taken).argmin())
+            matches.append((_block(*target), _block(*candidates[best].tolist())))
+            squared = (places - places[best]).square().sum(dim=1)
+            taken += REUSE * torch.exp(-squared / (2 * (side / 4) ** 2))
     return matches
+
+
+def _blocks(image: Tensor, corners: Tensor, side: int) -> Tensor:
+    """Square blocks by their corners, as rows: (3, h, w), (n, 2) → (n, 3 · side²)."""
+    offsets = torch.arange(side)
+    rows = (corners[:, 0, None] + offsets)[:, :, None]
+    columns = (corners[:, 1, None] + offsets)[:, None, :]
+    return image[:, rows, columns].transpose(0, 1).flatten(1)
 
 
 def _starts(length: int, side: int) -> list[int]:

@@ -34,7 +34,13 @@ class MemoryWarning(UserWarning):
 
 
 def fill(
-    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
+    network: Network,
+    image: Tensor,
+    hole: Mask,
+    size: int,
+    strategy: Strategy,
+    meet: Meet | None,
+    detail: float,
 ) -> None:
     """Fill the holes of a picture in place.
 
@@ -45,6 +51,7 @@ def fill(
         size: side of the images that the model was trained on, in pixels.
         strategy: see ``plan``.
         meet: how the filling meets the known pixels; see ``BLENDS``.
+        detail: share of the detail of the known parts that the filling gets; see ``complete``.
 
     Shape: (3, H, W) in float32, (H, W)
 
@@ -52,7 +59,7 @@ def fill(
         MemoryWarning: a whole picture does not fit into memory and is filled by ``crop``.
     """
     if strategy != "full" or max(hole.shape) <= size:
-        _fill_regions(network, image, hole, size, strategy, meet)
+        _fill_regions(network, image, hole, size, strategy, meet, detail)
         return
     needed, available = network.memory_needed(*hole.shape), network.memory_available()
     reason = ""
@@ -60,7 +67,7 @@ def fill(
         reason = f"it needs up to {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
     else:
         try:
-            _fill_regions(network, image, hole, size, strategy, meet)
+            _fill_regions(network, image, hole, size, strategy, meet, detail)
             return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -74,17 +81,23 @@ def fill(
         MemoryWarning,
         stacklevel=3,
     )
-    _fill_regions(network, image, hole, size, "crop", meet)
+    _fill_regions(network, image, hole, size, "crop", meet, detail)
 
 
 def _fill_regions(
-    network: Network, image: Tensor, hole: Mask, size: int, strategy: Strategy, meet: Meet | None
+    network: Network,
+    image: Tensor,
+    hole: Mask,
+    size: int,
+    strategy: Strategy,
+    meet: Meet | None,
+    detail: float,
 ) -> None:
     regions, labels = plan(hole, size, strategy)
     known = torch.from_numpy(~hole)[None]
     for first in range(0, len(regions), network.batch_size):
         views = [
-            _look(region, image, known, hole, labels, group_cell(size))
+            _look(region, image, known, hole, labels, group_cell(size), detail)
             for region in regions[first : first + network.batch_size]
         ]
         predicted = network(
@@ -93,7 +106,7 @@ def _fill_regions(
         )
         for view in views:
             own, predicted = predicted[: len(view.windows)], predicted[len(view.windows) :]
-            box, pixels = _join(view, own, image, known, meet)
+            box, pixels = _join(view, own, image, known, meet, detail)
             filled = own_hole(hole, labels, group_cell(size), view.region, box)
             part = image[:, *box.slices]
             part.copy_(torch.where(torch.from_numpy(filled), pixels, part))
@@ -111,7 +124,13 @@ class _View(NamedTuple):
 
 
 def _look(
-    region: Region, image: Tensor, known: Tensor, hole: Mask, labels: Labels, group: int
+    region: Region,
+    image: Tensor,
+    known: Tensor,
+    hole: Mask,
+    labels: Labels,
+    group: int,
+    detail: float,
 ) -> _View:
     factor, size = region.factor, region.window
     picture = Box(0, 0, *hole.shape)
@@ -123,7 +142,7 @@ def _look(
         max(window.bottom for window in covering),
         max(window.right for window in covering),
     )
-    if factor > 1:  # more of the picture, to take detail from
+    if detail:  # more of the picture, to take it from
         area = area.grow(size // 2).meet(grid)
     pixels = area.times(factor).meet(picture)
     cells, seen = reduce(image[:, *pixels.slices], known[:, *pixels.slices], factor)
@@ -149,7 +168,12 @@ def _core(window: Box, margin: int, grid: Box) -> Box:
 
 
 def _join(
-    view: _View, predicted: list[Tensor], image: Tensor, known: Tensor, meet: Meet | None
+    view: _View,
+    predicted: list[Tensor],
+    image: Tensor,
+    known: Tensor,
+    meet: Meet | None,
+    detail: float,
 ) -> tuple[Box, Tensor]:
     """A box of the picture around the region's holes, and its pixels with the holes filled."""
     factor = view.region.factor
@@ -161,13 +185,13 @@ def _join(
     if meet is not None:
         generated[part] += meet(generated[part], view.cells[part], view.known[part], WIDE)
         generated[part] += fade(generated[part], view.cells[part], view.known[part])
-    if factor == 1:
+    if factor == 1 and detail == 0:
         return box.outside(view.area), generated[part]
 
     pixels = view.area.times(factor).meet(picture)
     filled = torch.where(view.known, view.cells, generated)
     detailed = complete(
-        filled, view.hole, image[:, *pixels.slices], known[:, *pixels.slices], factor, box
+        filled, view.hole, image[:, *pixels.slices], known[:, *pixels.slices], factor, box, detail
     )
     out = box.outside(view.area).times(factor).meet(picture)
     if meet is not None:

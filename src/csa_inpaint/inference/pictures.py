@@ -32,6 +32,7 @@ def inpaint(
     size: int | None = None,
     size_strategy: Strategy = "crop",
     blend: BlendName = "poisson",
+    detail: float = 1.0,
     batch_size: int = 8,
     backend: BackendName = "auto",
 ) -> Picture:
@@ -39,8 +40,8 @@ def inpaint(
 
     Each connected group of holes is cut out with what is around it and reduced until the network
     sees a hole as large as those that it was trained on. The prediction is enlarged, gets the
-    detail that the reduction lost from the known parts that it resembles, and is joined to the
-    known pixels. See docs/predict.md.
+    detail that it lacks from the known parts that it resembles, and is joined to the known pixels.
+    See docs/predict.md.
 
     The model runs where it is, and its mode is left as it was. What the picture
     holds inside the holes is never looked at: a tensor may be NaN there.
@@ -60,6 +61,8 @@ def inpaint(
         blend: how the filling is joined to the known pixels: ``"hard"`` not at all, ``"feather"``
             fades the error at the border out inside the hole, ``"poisson"`` continues the error
             into the hole and keeps the filling's gradients. All change holes only.
+        detail: share of the detail of the known parts that the filling gets, from 0 to 1. A smooth
+            filling (0) is nearer to the truth on average, a detailed one looks more like it.
         batch_size: windows that the network computes at a time.
         backend: ``"eager"`` computes the model as it is. ``"bfloat16"`` computes a copy with
             bfloat16 weights on the CPU. ``"auto"`` takes the latter for a float32 model on a CPU
@@ -82,6 +85,7 @@ def inpaint(
         trained_side(model, size),
         check_strategy(size_strategy),
         blend,
+        detail,
     )
     if isinstance(image, Image.Image):
         return filler.picture(image, mask)
@@ -106,14 +110,27 @@ class Filler:
     Args:
         network: predicts windows of pictures.
         size: side of the images that the model was trained on, in pixels.
-        strategy, blend: see ``inpaint``.
+        strategy, blend, detail: see ``inpaint``.
+
+    Raises:
+        ValueError: for another blend, and for a share of the detail that is none.
     """
 
-    def __init__(self, network: Network, size: int, strategy: Strategy, blend: BlendName) -> None:
+    def __init__(
+        self,
+        network: Network,
+        size: int,
+        strategy: Strategy,
+        blend: BlendName,
+        detail: float = 1.0,
+    ) -> None:
+        if not 0 <= detail <= 1:
+            raise ValueError(f"detail={detail}: expected a share from 0 (none) to 1 (all)")
         self.network = network
         self.size = size
         self.strategy = strategy
         self.meet = find_blend(blend)
+        self.detail = detail
 
     def picture(self, image: Image.Image, mask: Any) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
@@ -188,7 +205,7 @@ class Filler:
         return filled.reshape(image.shape)
 
     def _fill(self, image: Tensor, hole: Mask) -> None:
-        fill(self.network, image, hole, self.size, self.strategy, self.meet)
+        fill(self.network, image, hole, self.size, self.strategy, self.meet, self.detail)
 
 
 def _plain(image: Image.Image) -> Image.Image:
