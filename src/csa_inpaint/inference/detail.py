@@ -8,6 +8,8 @@ matched by their colours, so that any method's filling can be completed, and wha
 what the filling lacks at the network's own scale.
 """
 
+from itertools import groupby
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,6 +24,7 @@ MATCHED = 2  # cells of a side of what is compared
 SMOOTH = 4.0  # standard deviation of the Gaussian that takes detail away, in cells
 DISTANCE = 0.3  # what the farthest candidate costs, in squared colour
 REUSE = 0.02  # what a candidate costs once it has been taken, in squared colour
+COHERENT = 0.05  # what a candidate saves that continues a neighbour's match, in squared colour
 RIM = 2  # cells that bicubic enlargement looks beyond a block's edge
 CANDIDATES = 16384  # known blocks that are compared: where there are more, an even choice of them
 TARGETS = 256  # blocks with a hole that are compared at a time
@@ -71,22 +74,32 @@ def complete(
     window = tent[:, None] * tent
     total = torch.zeros_like(result)
     power = torch.zeros_like(result[:1])
-    for block, source in match(cells, hole, unknown, box):
-        gain = _missing(middle[:, *block.slices], hole[:, *block.slices], middle[:, *source.slices])
-        there = enlarged(cells - gain * middle, source, factor)
-        copied = window * (image[:, *source.times(factor).slices] - there)
-        part = block.meet(box)
-        target = part.within(box).times(factor).slices
-        copy = part.within(block).times(factor).slices
-        total[:, *target] += copied[:, *copy]
-        power[:, *target] += window[copy].square()
-    # Blocks have nothing in common: their mean would be paler than each of them. Divided by the
-    # root of the squared weights, a sum keeps the variance.
+    pairs = sorted(match(cells, hole, unknown, box), key=_offset)
+    for _, moved_alike in groupby(pairs, key=_offset):
+        weight = torch.zeros_like(power)
+        for block, source in moved_alike:
+            gain = _missing(
+                middle[:, *block.slices], hole[:, *block.slices], middle[:, *source.slices]
+            )
+            there = enlarged(cells - gain * middle, source, factor)
+            copied = window * (image[:, *source.times(factor).slices] - there)
+            part = block.meet(box)
+            target = part.within(box).times(factor).slices
+            copy = part.within(block).times(factor).slices
+            total[:, *target] += copied[:, *copy]
+            weight[:, *target] += window[copy]
+        power += weight.square()
+    # Blocks that are moved alike continue each other. Others have nothing in common: their mean
+    # would be paler than each of them. Divided by the root of the squared weights, a sum keeps the
+    # variance.
     return result + amount * total / power.sqrt().clamp_min(1e-6)
 
 
 def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[Box, Box]]:
     """Find the known block that resembles each block with a hole in the box, one after the other.
+
+    A block prefers what continues the match of its left or upper neighbour, as the CSA layer's
+    patches do (paper, Sec. 3.2).
 
     Shape: (3, h, w), (1, h, w), (1, h, w) → boxes of cells; none where no whole block is known
     """
@@ -114,19 +127,34 @@ def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[
     known = _blocks(reduced, candidates, side)
     norm = known.square().mean(dim=1)
     places = candidates.float()
+    number = torch.full((rows, columns), -1)  # of the candidate with that corner
+    number[*candidates.T] = torch.arange(len(candidates))
+    step = STEP // MATCHED
     taken = torch.zeros(len(candidates))
-    matches = []
+    chosen: dict[tuple[int, int], tuple[int, int]] = {}
     for some in targets.split(TARGETS):
         wanted = _blocks(reduced, some, side)
         # What all candidates have in common does not choose between them.
         cost = norm - 2 / known.shape[1] * wanted @ known.T
         cost += DISTANCE * torch.cdist(some.float(), places) / max(rows, columns)
-        for target, costs in zip(some.tolist(), cost, strict=True):
-            best = int((costs + taken).argmin())
-            matches.append((_block(*target), _block(*candidates[best].tolist())))
+        for (top, left), costs in zip(some.tolist(), cost, strict=True):
+            costs += taken
+            for down, right in ((0, step), (step, 0)):
+                if (neighbour := chosen.get((top - down, left - right))) is not None:
+                    row, column = neighbour[0] + down, neighbour[1] + right
+                    if row < rows and column < columns and number[row, column] >= 0:
+                        costs[number[row, column]] -= COHERENT
+            best = int(costs.argmin())
+            chosen[top, left] = tuple(candidates[best].tolist())
             squared = (places - places[best]).square().sum(dim=1)
             taken += REUSE * torch.exp(-squared / (2 * (side / 4) ** 2))
-    return matches
+    return [(_block(*target), _block(*source)) for target, source in chosen.items()]
+
+
+def _offset(pair: tuple[Box, Box]) -> tuple[int, int]:
+    """By how many cells the detail of a pair of blocks is moved."""
+    block, source = pair
+    return block.top - source.top, block.left - source.left
 
 
 def _blocks(image: Tensor, corners: Tensor, side: int) -> Tensor:
