@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = {"csa_layer": 2, "train_and_inpaint": 1}  # pictures that each notebook shows
+# How many pictures each notebook shows.
+NOTEBOOKS = {"csa_layer": 2, "super_resolution": 1, "train_and_inpaint": 1}
 
 
 @pytest.mark.slow
