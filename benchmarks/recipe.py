@@ -39,6 +39,7 @@ VARIANTS = {
         "model.loss_weights.l1_refined=0",
     ],
     "practical width 32": ["model.width=32"],
+    "plain U-Net": ["+ablation=plain"],
     "practical + perceptual": PERCEPTUAL,
     "practical + perceptual + style": [*PERCEPTUAL, "model.loss_weights.style=0.1"],
     "practical + perceptual + patch": [*PERCEPTUAL, "adversary=[patch]", "adversarial_weight=0.02"],
@@ -146,13 +147,18 @@ def report(output: Path, steps: int) -> None:
     title = f"{steps} steps each; {machine('cpu')}, {versions()}, {commit()}"
     (RESULTS / "recipe.md").write_text(table(title, head, rows).lstrip() + "\n")
     (RESULTS / "recipe.json").write_text(json.dumps(entries, indent=1))
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     for entry in entries:
         taken, values = zip(*entry["curve"], strict=True)
         minutes = [step / taken[-1] * entry["seconds"] / 60 for step in taken]
-        axes.plot(minutes, values, marker=".", label=entry["name"])
-    axes.set(xlabel="minutes, validation included", ylabel="PSNR of the composite, dB")
-    axes.legend(fontsize=7)
+        (line,) = left.plot(minutes, values, marker=".", label=entry["name"])
+        distance = entry["scores"]["composite"].get("lpips_alex", float("nan"))
+        right.plot(minutes[-1], distance, "o", color=line.get_color(), label=entry["name"])
+    left.axhline(telea["psnr"], color="grey", linestyle=":", label="OpenCV Telea")
+    right.axhline(telea.get("lpips_alex", float("nan")), color="grey", linestyle=":")
+    left.set(xlabel="minutes, validation included", ylabel="PSNR of the composite, dB")
+    right.set(xlabel="minutes, validation included", ylabel="LPIPS (AlexNet) at the end")
+    left.legend(fontsize=7)
     figure.savefig(RESULTS / "recipe.png", dpi=110)
 
 
