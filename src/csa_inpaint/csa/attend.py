@@ -41,7 +41,7 @@ def attend(
     """
     # The operator's first call imports all of torch.compile, which takes longer than to fill a
     # picture. The operator is for gradients and for tracing alone.
-    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     plain = type(patches) is Tensor and not torch.is_grad_enabled() and not tracing
     generated, match, weights = (_compute if plain else _attend)(
         patches, hole.contiguous(), linked.contiguous(), cosine, guarded, detach_weights
