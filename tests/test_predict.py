@@ -14,8 +14,8 @@ from PIL import Image
 
 import csa_inpaint.predict
 from csa_inpaint.cli.conf import config_directory
+from csa_inpaint.inference.trained import load_trained
 from csa_inpaint.predict import predict
-from csa_inpaint.training.loading import load_model
 from csa_inpaint.training.sharing import write_safetensors
 
 Configure = Callable[..., DictConfig]
@@ -43,7 +43,7 @@ def model(make_module: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> A
     """A tiny model, which every checkpoint holds."""
     module = make_module()
     module.trained_size = 64
-    monkeypatch.setattr(csa_inpaint.predict, "load_model", lambda *args, **options: module)
+    monkeypatch.setattr(csa_inpaint.predict, "load_trained", lambda *args, **options: module)
     return module
 
 
@@ -138,7 +138,7 @@ def test_predict_needs_no_model_where_nothing_is_left(
     def never(path: Path, **options: Any) -> Any:
         raise AssertionError("the checkpoint was read")
 
-    monkeypatch.setattr(csa_inpaint.predict, "load_model", never)
+    monkeypatch.setattr(csa_inpaint.predict, "load_trained", never)
     assert predict(configure()) == []
 
 
@@ -310,7 +310,7 @@ def test_predict_fills_all_but_one_pixel(root: Path, configure: Configure, strat
 def test_predict_names_the_file_where_there_is_no_checkpoint(
     root: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csa_inpaint.predict, "load_model", load_model)
+    monkeypatch.setattr(csa_inpaint.predict, "load_trained", load_trained)
     with pytest.raises(FileNotFoundError, match=r"there is no file absent\.ckpt"):
         predict(configure(checkpoint="absent.ckpt"))
 

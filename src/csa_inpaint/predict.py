@@ -1,9 +1,14 @@
 """Fill holes: ``python -m csa_inpaint.predict images=… masks=… output=…``; see ``--help``."""
 
+import os
+
 from csa_inpaint.cli.help import answer
 
 if __name__ == "__main__":
     answer("predict")  # the imports below take seconds
+    # PyTorch's threads otherwise wait for each other in busy loops, which take three times as long
+    # as the work where other programs use the cores too. PyTorch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import sys
 import tempfile
@@ -25,7 +30,7 @@ from csa_inpaint.inference.files import read_photo, write_photo
 from csa_inpaint.inference.network import is_out_of_memory
 from csa_inpaint.inference.pairing import Existing, Job, Made, plan, some
 from csa_inpaint.inference.photos import fill_photo
-from csa_inpaint.training.loading import load_model
+from csa_inpaint.inference.trained import load_trained
 from csa_inpaint.weights.shipped import shipped_name
 
 MADE: dict[Made, str] = {"alpha": "its alpha", "drawn": "a drawn mask"}  # in messages
@@ -103,7 +108,7 @@ class _Filler:
     """A trained model, and how it is used."""
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.model = load_model(cfg.checkpoint, trust=cfg.trust)
+        self.model = load_trained(cfg.checkpoint, trust=cfg.trust)
         name = shipped_name(cfg.checkpoint)
         if name is not None:
             print(f"Model: {name}, which comes with csa_inpaint (checkpoint=PATH takes another)")

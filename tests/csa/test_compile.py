@@ -91,6 +91,16 @@ def test_operators_are_registered_rightly(columns: bool) -> None:
     torch.library.opcheck(operators.attention_matrix, (hole, match, weights))
 
 
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated, and warns of sizes that it fixes
+def test_traced_layer_follows_another_hole() -> None:
+    features = torch.randn(1, 5, 8, 8, generator=torch.Generator().manual_seed(0))
+    small, large = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)
+    small[..., 2:4, 2:4] = large[..., 1:6, 2:7] = 1
+    with torch.no_grad():
+        traced = torch.jit.trace(CSALayer(), (features, small))
+        assert torch.equal(traced(features, large), CSALayer()(features, large))
+
+
 def test_compiled_layer_takes_another_size() -> None:
     layer = torch.compile(CSALayer(), fullgraph=True, backend="aot_eager")
     for side in (8, 12, 16):

@@ -37,6 +37,14 @@ def test_layer_reproduces_released_vectors(case: str) -> None:
     assert_golden(load_file(FIXTURES / "csa_layer.safetensors"), case)
 
 
+@pytest.mark.parametrize("options", [{}, {"similarity": "released"}, {"guarded": False}])
+def test_layer_computes_the_same_without_gradients(options: dict[str, Any]) -> None:
+    layer, features, mask = CSALayer(**options), random_features(2, 5, 8, 8), center_hole(2)
+    with_gradient = layer(features, mask)
+    with torch.no_grad():
+        assert torch.equal(layer(features, mask), with_gradient)
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.exists(), reason="the complete golden vectors are not at ../shared")
 @pytest.mark.parametrize("case", [str(i) for i in range(9)])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from csa_inpaint.inference.blend import blur, continue_step, fade, find_blend, membrane, soften
@@ -77,6 +78,15 @@ def test_fade_fills_a_scratch_by_its_sides_and_leaves_the_middle_of_a_hole() -> 
 def test_blur_keeps_a_constant_at_the_edges() -> None:
     flat = torch.full((2, 11, 7), 0.4)
     torch.testing.assert_close(blur(flat, 3.0), flat)
+
+
+def test_blur_is_the_convolution_with_a_gaussian() -> None:
+    x = torch.rand(2, 13, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kernel = torch.exp(-0.5 * (torch.arange(-4, 5, dtype=torch.float64) / 1.5) ** 2)
+    kernel = kernel[:, None] * kernel / kernel.sum() ** 2
+    padded = F.pad(x[:, None], (4,) * 4, mode="replicate")
+    expected = F.conv2d(padded, kernel[None, None])[:, 0]
+    torch.testing.assert_close(blur(x.float(), 1.5), expected.float())
 
 
 def test_blend_of_another_name_is_refused() -> None:

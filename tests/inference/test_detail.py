@@ -47,6 +47,13 @@ def test_reduce_looks_at_known_pixels_only() -> None:
             assert bool(seen[0, row, column]) == (inside.float().mean() >= 0.5)
 
 
+@pytest.mark.parametrize("factor", [1, 2, 5])
+def test_enlarged_cells_are_interpolated(factor: int) -> None:
+    cells = torch.rand(3, 7, 4, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(cells[None], scale_factor=factor, mode="bicubic")[0]
+    torch.testing.assert_close(enlarge(cells, factor), expected)
+
+
 def test_enlarged_box_is_that_of_the_whole() -> None:
     cells = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
     for box in (Box(0, 0, 5, 5), Box(7, 9, 15, 24), Box(3, 3, 20, 8)):

@@ -39,14 +39,17 @@ def attend(
           or float64 for float64 patches. On CUDA the returned patches are contiguous. Elsewhere
           they have the memory layout of the given patches.
     """
-    generated, match, weights = _attend(
+    # The operator's first call imports all of torch.compile, which takes longer than to fill a
+    # picture. The operator is for gradients and for tracing alone.
+    tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    plain = type(patches) is Tensor and not torch.is_grad_enabled() and not tracing
+    generated, match, weights = (_compute if plain else _attend)(
         patches, hole.contiguous(), linked.contiguous(), cosine, guarded, detach_weights
     )
     return generated, match, weights.detach()
 
 
-@torch.library.custom_op("csa_inpaint::attend", mutates_args=())
-def _attend(
+def _compute(
     patches: Tensor,
     hole: Tensor,
     linked: Tensor,
@@ -63,6 +66,9 @@ def _attend(
     with torch.autocast(patches.device.type, enabled=False):
         generated, match, weights = attend_pytorch(patches, hole, linked, cosine, guarded)
     return generated.contiguous() if patches.is_cuda else generated, match, weights
+
+
+_attend = torch.library.custom_op("csa_inpaint::attend", _compute, mutates_args=())
 
 
 @_attend.register_fake

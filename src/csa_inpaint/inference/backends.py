@@ -11,23 +11,23 @@ import torch
 from torch import nn
 
 from csa_inpaint.inference.packed import pack
+from csa_inpaint.inference.trained import Model, TrainedModel
 from csa_inpaint.methods.generator import InpaintingGenerator
-from csa_inpaint.training.module import Inpainter
 
 BackendName = Literal["auto", "eager", "bfloat16"]
-Backend = Callable[[Inpainter], nn.Module]
+Backend = Callable[[Model], nn.Module]
 State = tuple[tuple[int, int], ...]
 
 # The reduced network of a model, and the state of the weights that it was made from.
 _reduced: WeakKeyDictionary[nn.Module, tuple[State, nn.Module]] = WeakKeyDictionary()
 
 
-def eager(model: Inpainter) -> nn.Module:
+def eager(model: Model) -> nn.Module:
     """The model as it is, in its own type and on its device."""
     return model
 
 
-def bfloat16(model: Inpainter) -> nn.Module:
+def bfloat16(model: Model) -> nn.Module:
     """The generator with bfloat16 weights that lie in oneDNN's order; on the CPU.
 
     The generator is converted once, and again when its weights have changed. The converted weights
@@ -56,7 +56,7 @@ def bfloat16(model: Inpainter) -> nn.Module:
     return made[1]
 
 
-def automatic(model: Inpainter) -> nn.Module:
+def automatic(model: Model) -> nn.Module:
     """``bfloat16`` for a float32 model on a CPU that multiplies bfloat16, else ``eager``."""
     weight = next(model.parameters())
     reduces = weight.device.type == "cpu" and weight.dtype == torch.float32
@@ -72,9 +72,11 @@ def multiplies_bfloat16() -> bool:
     )
 
 
-def trained_generator(model: Inpainter) -> InpaintingGenerator:
+def trained_generator(model: Model) -> InpaintingGenerator:
     """The generator that inference uses: the average of the training where there is one."""
-    return model.generator if model.ema is None else cast(InpaintingGenerator, model.ema.module)
+    if isinstance(model, TrainedModel) or model.ema is None:
+        return model.generator
+    return cast(InpaintingGenerator, model.ema.module)
 
 
 BACKENDS: dict[BackendName, Backend] = {

@@ -69,6 +69,7 @@ def complete(
     cells = F.pad(cells[None], rest, mode="replicate")[0]
     hole, unknown = F.pad(hole, rest), F.pad(unknown, rest, value=True)
     middle = cells - blur(cells, SMOOTH)
+    whole = Box(0, 0, cells.shape[1], cells.shape[2])
     side = BLOCK * factor
     tent = 1 - (torch.arange(side) + 0.5 - side / 2).abs() * 2 / side
     window = tent[:, None] * tent
@@ -81,7 +82,9 @@ def complete(
             gain = _missing(
                 middle[:, *block.slices], hole[:, *block.slices], middle[:, *source.slices]
             )
-            there = enlarged(cells - gain * middle, source, factor)
+            near = source.grow(RIM).meet(whole)
+            without = cells[:, *near.slices] - gain * middle[:, *near.slices]
+            there = enlarged(without, source.within(near), factor)
             copied = window * (image[:, *source.times(factor).slices] - there)
             part = block.meet(box)
             target = part.within(box).times(factor).slices

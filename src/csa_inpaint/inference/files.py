@@ -20,7 +20,7 @@ from csa_inpaint.data.masks import Mask, mask_from_array
 
 # How each kind of file is written; all but JPEG keep every pixel.
 FORMATS: dict[str, dict[str, Any]] = {
-    ".png": {"format": "PNG", "compress_level": 3},
+    ".png": {"format": "PNG", "compress_level": 2},
     ".tif": {"format": "TIFF", "compression": "tiff_deflate"},
     ".tiff": {"format": "TIFF", "compression": "tiff_deflate"},
     ".webp": {"format": "WEBP", "lossless": True, "exact": True},

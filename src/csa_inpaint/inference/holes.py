@@ -224,7 +224,7 @@ def own_hole(hole: Mask, labels: Labels, cell: int, region: Region, box: Box) ->
     """The holes of a region in a box of the picture; other regions' holes are left out."""
     rows = np.arange(box.top, box.bottom) // cell
     columns = np.arange(box.left, box.right) // cell
-    own: Mask = hole[box.slices] & np.isin(labels[rows][:, columns], region.groups)
+    own: Mask = hole[box.slices] & np.isin(labels, region.groups)[rows][:, columns]
     return own
 
 

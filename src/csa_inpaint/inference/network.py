@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from csa_inpaint.inference.backends import BackendName, find_backend
-from csa_inpaint.training.module import Inpainter
+from csa_inpaint.inference.trained import Model
 
 PROBE = 64  # side of the image that a network's memory is measured on, at least
 _CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a RuntimeError names when it has no memory left
@@ -23,7 +23,7 @@ class Network:
         backend: how the network is computed; see ``backends``.
     """
 
-    def __init__(self, model: Inpainter, batch_size: int, backend: BackendName = "auto") -> None:
+    def __init__(self, model: Model, batch_size: int, backend: BackendName = "auto") -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: expected at least 1 window at a time")
         self.multiple = model.multiple

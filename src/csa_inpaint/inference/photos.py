@@ -12,7 +12,7 @@ from csa_inpaint.data.masks import Mask
 from csa_inpaint.inference.files import Photo
 from csa_inpaint.inference.network import Network
 from csa_inpaint.inference.pictures import Filler, inpaint, trained_side
-from csa_inpaint.training.module import Inpainter
+from csa_inpaint.inference.trained import Model
 from csa_inpaint.types import Inpainting
 
 BATCH = 8  # windows at a time
@@ -25,7 +25,7 @@ class Stages(NamedTuple):
     refined: Image.Image
 
 
-def fill_photo(model: Inpainter, photo: Photo, hole: Mask, **settings: Any) -> Photo:
+def fill_photo(model: Model, photo: Photo, hole: Mask, **settings: Any) -> Photo:
     """Fill the hole of a picture in all the bits that the file has.
 
     Args:
@@ -43,7 +43,7 @@ def fill_photo(model: Inpainter, photo: Photo, hole: Mask, **settings: Any) -> P
 
 
 @torch.no_grad()
-def stages(model: Inpainter, image: Image.Image, hole: Mask, size: int | None = None) -> Stages:
+def stages(model: Model, image: Image.Image, hole: Mask, size: int | None = None) -> Stages:
     """What the rough and the refinement network put into the hole, at the picture's own size.
 
     The windows and the detail are those of ``inpaint`` with ``blend="hard"``.
@@ -69,7 +69,7 @@ class _Recorder(Network):
     The other backends compute with a copy of the model.
     """
 
-    def __init__(self, model: Inpainter, batch_size: int) -> None:
+    def __init__(self, model: Model, batch_size: int) -> None:
         super().__init__(model, batch_size, "eager")
         self.rough: list[Tensor] = []
 
@@ -87,7 +87,7 @@ class _Recorder(Network):
 class _Recording(Network):
     """Predicts what was recorded for the same windows."""
 
-    def __init__(self, model: Inpainter, predictions: list[Tensor]) -> None:
+    def __init__(self, model: Model, predictions: list[Tensor]) -> None:
         super().__init__(model, BATCH, "eager")
         self.predictions = iter(predictions)
 

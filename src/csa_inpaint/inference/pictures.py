@@ -1,5 +1,6 @@
 """Filling holes in pictures, arrays and tensors."""
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from csa_inpaint.inference.blend import BlendName, find_blend
 from csa_inpaint.inference.fill import fill
 from csa_inpaint.inference.holes import Strategy, check_strategy
 from csa_inpaint.inference.network import Network
-from csa_inpaint.training.module import Inpainter
+from csa_inpaint.inference.trained import Model, latest_trained
 
 Picture = TypeVar("Picture", Image.Image, "npt.NDArray[Any]", Tensor)
 
@@ -25,7 +26,7 @@ DEEP = 65535  # the white of 16 bits
 
 @torch.no_grad()
 def inpaint(
-    model: Inpainter,
+    model: Model | str | Path,
     image: Picture,
     mask: Any,
     *,
@@ -47,7 +48,9 @@ def inpaint(
     holds inside the holes is never looked at: a tensor may be NaN there.
 
     Args:
-        model: trained; the averaged generator is used when there is one.
+        model: trained; the averaged generator is used when there is one. Or its path, as
+            ``load_model`` takes it: ``"pretrained"`` for the weights that come with the library.
+            A path is loaded on the CPU, and the model stays loaded until another path is given.
         image: a PIL picture of any mode, an array (H, W, 3) of uint8 or uint16, or a float tensor
             (3, H, W) or (B, 3, H, W), its known pixels in [-1, 1].
         mask: a PIL picture, an array or a tensor of the image's size; white, 1 or True is the hole.
@@ -74,12 +77,15 @@ def inpaint(
         data are kept; any other mode becomes RGB.
 
     Raises:
+        FileNotFoundError: there is no such model.
         TypeError: for another kind of image.
         ValueError: for a mask of another size, without a hole or without a known pixel, for an
             array or tensor of another shape or type, and for a setting out of range.
     """
     if size is not None and size < 1:
         raise ValueError(f"size={size}: expected the side of the training images, in pixels")
+    if isinstance(model, str | Path):
+        model = latest_trained(model)
     filler = Filler(
         Network(model, batch_size, backend),
         trained_side(model, size),
@@ -99,7 +105,7 @@ def inpaint(
     )
 
 
-def trained_side(model: Inpainter, size: int | None) -> int:
+def trained_side(model: Model, size: int | None) -> int:
     """Side of the images that the model was trained on: as given, as the model says, or 256."""
     return (model.trained_size or DEFAULT_SIZE) if size is None else size
 
@@ -171,7 +177,7 @@ class Filler:
 
     def _pixels(self, pixels: npt.NDArray[Any], hole: Mask) -> npt.NDArray[Any]:
         half = np.iinfo(pixels.dtype).max / 2
-        image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1) / half - 1
+        image = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1).div_(half).sub_(1)
         self._fill(image, hole)
         generated = (image.permute(1, 2, 0)[torch.from_numpy(hole)].clamp(-1, 1) + 1) * half
         result = pixels.copy()

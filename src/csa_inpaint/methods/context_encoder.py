@@ -104,8 +104,11 @@ class ContextEncoderGenerator(InpaintingGenerator):
         rows, columns = self.window(*image.shape[-2:])
         self._check(image, hole, rows, columns)
         filled = torch.where(hole, self.fill.to(image.dtype), image)
-        refined = filled.clone()
-        refined[..., rows, columns] = self.decoder(self.encoder(filled)).to(image.dtype)
+        refined = self.decoder(self.encoder(filled)).to(image.dtype)
+        if self.region == "center":
+            whole = filled.clone()
+            whole[..., rows, columns] = refined
+            refined = whole
         return Inpainting(refined, refined, torch.where(hole, refined, image), {})
 
     def _check(self, image: Tensor, hole: Tensor, rows: slice, columns: slice) -> None:
@@ -115,13 +118,14 @@ class ContextEncoderGenerator(InpaintingGenerator):
                 f"an image of {height}×{width}: a context encoder of depth={self.depth} needs sides"
                 f" that are multiples of {self.multiple}; resize the image"
             )
-        outside = hole.clone()
-        outside[..., rows, columns] = False
-        if outside.any():
-            raise ValueError(
-                'a hole reaches out of the central half, which is all that region="center" '
-                'predicts: use mask=center, or a model with region="all"'
-            )
+        if self.region == "center":
+            outside = hole.clone()
+            outside[..., rows, columns] = False
+            if outside.any():
+                raise ValueError(
+                    'a hole reaches out of the central half, which is all that region="center" '
+                    'predicts: use mask=center, or a model with region="all"'
+                )
         if self.training and image[:, 0].numel() == self.multiple**2:
             raise ValueError(
                 f"a batch of one image of {height}×{width} leaves a single position in the "

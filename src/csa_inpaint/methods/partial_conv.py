@@ -91,7 +91,7 @@ class PartialConv2d(nn.Conv2d):
         batch, channels, height, width = x.shape
         if (
             valid.dim() != 4
-            or valid.shape[0] not in (1, batch)
+            or valid.shape[0] not in (batch, 1)  # a traced batch equals itself, of whatever size
             or valid.shape[1] not in (1, channels)
             or valid.shape[2:] != (height, width)
         ):

@@ -6,15 +6,20 @@ from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from omegaconf import OmegaConf
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from csa_inpaint.training.finiteness import require_finite_weights
-from csa_inpaint.training.settings import complete, differences
+from csa_inpaint.training.settings import (
+    complete,
+    differences,
+    fitting_this_version,
+    model_settings,
+    require_fit,
+    trained_size,
+)
 from csa_inpaint.training.window import Window
-from csa_inpaint.weights.files import match, read_checkpoint
+from csa_inpaint.weights.files import read_checkpoint
 from csa_inpaint.weights.targets import check_targets
 
 
@@ -64,24 +69,13 @@ class Restorable(pl.LightningModule):
             )
         checkpoint = read_checkpoint(checkpoint_path)
         whole = {**trusted_settings(checkpoint, checkpoint_path, trust), **settings}
-        try:
+        with fitting_this_version(checkpoint_path, list(settings)):
             module = cls(**whole)
-        # An argument that this class or the class of a part does not have.
-        except (TypeError, InstantiationException) as error:
-            given = f" or {', '.join(settings)} cannot replace them" if settings else ""
-            raise ValueError(
-                f"{checkpoint_path}: its settings do not fit this version of the library{given}: "
-                f"{error.__cause__ or error}. Load it with the version that made it"
-            ) from error
         module.on_load_checkpoint(checkpoint)
-        unfit = list(match(checkpoint["state_dict"], module.state_dict()).differences())
-        if strict and unfit:
-            raise ValueError(
-                f"{checkpoint_path}: its weights do not fit its settings in this version of the "
-                f"library; the file was made by another version or changed: {'; '.join(unfit)}"
-            )
+        if strict:
+            require_fit(checkpoint["state_dict"], module.state_dict(), checkpoint_path)
         module.load_state_dict(checkpoint["state_dict"], strict)
-        module.trained_size = checkpoint.get("trained_size") or _size_in(checkpoint.get("config"))
+        module.trained_size = trained_size(checkpoint)
         return module.to(map_location or "cpu")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -113,20 +107,9 @@ def trusted_settings(
     checkpoint: Mapping[str, Any], path: str | Path, trust: Sequence[str]
 ) -> dict[str, Any]:
     """The settings of the model in a checkpoint, after a check of the classes they name."""
-    settings = checkpoint.get("hyper_parameters")
-    if not isinstance(settings, dict):
-        raise ValueError(
-            f"{path} holds weights, but not the settings of their model: csa_inpaint.train and "
-            "import_released write checkpoints that hold both"
-        )
+    settings = model_settings(checkpoint, path)
     check_targets(settings, path, trust)
-    return complete(settings)
-
-
-def _size_in(config: Any) -> int | None:
-    """The shorter side of ``data.size`` in a run's configuration."""
-    size = OmegaConf.select(OmegaConf.create(config or {}), "data.size")
-    return size if size is None or isinstance(size, int) else int(min(size))
+    return settings
 
 
 def _generator_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -1,7 +1,15 @@
 """A model's settings as checkpoints hold them, and the paper's shorthand for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from csa_inpaint.weights.files import match
 
 RECONSTRUCTION = "csa_inpaint.losses.Reconstruction"
 PAPER_LOSSES: dict[str, dict[str, Any]] = {
@@ -69,6 +77,61 @@ def paper_settings(
 def complete(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The complete settings of a checkpoint; version 0.1 wrote the paper's shorthand."""
     return dict(settings) if "generator" in settings else paper_settings(**settings)
+
+
+def model_settings(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """The complete settings of the model in a checkpoint; ``check_targets`` has not seen them.
+
+    Raises:
+        ValueError: the checkpoint holds none.
+    """
+    settings = checkpoint.get("hyper_parameters")
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path} holds weights, but not the settings of their model: csa_inpaint.train and "
+            "import_released write checkpoints that hold both"
+        )
+    return complete(settings)
+
+
+def trained_size(checkpoint: Mapping[str, Any]) -> int | None:
+    """The shorter side of the images of the training in pixels, where a checkpoint says so."""
+    known: int | None = checkpoint.get("trained_size")
+    if known:
+        return known
+    size = OmegaConf.select(OmegaConf.create(checkpoint.get("config") or {}), "data.size")
+    return size if size is None or isinstance(size, int) else int(min(size))
+
+
+@contextmanager
+def fitting_this_version(path: str | Path, replaced: Sequence[str] = ()) -> Iterator[None]:
+    """Building a model: an argument that a class lacks is an error that names the checkpoint.
+
+    Args:
+        path: the checkpoint.
+        replaced: the settings that the caller gave instead of the checkpoint's.
+
+    Raises:
+        ValueError: the settings do not fit the classes of this version.
+    """
+    try:
+        yield
+    except (TypeError, InstantiationException) as error:
+        given = f" or {', '.join(replaced)} cannot replace them" if replaced else ""
+        raise ValueError(
+            f"{path}: its settings do not fit this version of the library{given}: "
+            f"{error.__cause__ or error}. Load it with the version that made it"
+        ) from error
+
+
+def require_fit(state: Mapping[str, Any], wanted: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise a ``ValueError`` unless a checkpoint's weights are those that its settings ask for."""
+    unfit = list(match(state, wanted).differences())
+    if unfit:
+        raise ValueError(
+            f"{path}: its weights do not fit its settings in this version of the library; the file "
+            f"was made by another version or changed: {'; '.join(unfit)}"
+        )
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
