@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 from csa_inpaint import CSAInpainter, load_model
-from csa_inpaint.inference import inpaint
+from csa_inpaint.inference import inpaint, trained
 from csa_inpaint.inference.backends import trained_generator
-from csa_inpaint.inference.trained import latest_trained, load_trained
+from csa_inpaint.inference.trained import load_trained
 from csa_inpaint.training.sharing import write_safetensors, write_slim
 from csa_inpaint.weights import shipped
 from csa_inpaint.weights.targets import UntrustedTargetError
@@ -27,7 +27,7 @@ HEAVY = {"matplotlib", "pytorch_lightning", "scipy", "torchmetrics", "torchvisio
 
 @pytest.fixture(autouse=True)
 def nothing_kept() -> None:
-    latest_trained.cache_clear()
+    trained._loaded.cache_clear()
 
 
 @pytest.fixture
@@ -106,10 +106,24 @@ def test_inpaint_takes_the_model_by_its_name_or_path(starter: CSAInpainter) -> N
     assert np.array_equal(inpaint("pretrained", pixels, hole), expected)
     path = shipped.FOLDER / "starter.safetensors"
     assert np.array_equal(inpaint(path, pixels, hole), expected)
-    path.unlink()
-    inpaint(path, pixels, hole)  # the model is still there
     with pytest.raises(FileNotFoundError, match=r"there is no file other\.ckpt"):
         inpaint("other.ckpt", pixels, hole)
+
+
+def test_inpaint_reads_a_model_once_until_its_file_changes(
+    starter: CSAInpainter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(trained, "load_trained", lambda path: read.append(path) or starter)
+    pixels, hole = np.zeros((40, 50, 3), np.uint8), np.eye(40, 50, dtype=bool)
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"one")
+    for _ in range(2):
+        inpaint(path, pixels, hole)
+    assert read == [path]
+    path.write_bytes(b"another")
+    inpaint(path, pixels, hole)
+    assert read == [path, path]
 
 
 def test_predict_loads_nothing_of_a_training(starter: CSAInpainter, tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def inpaint(
     Args:
         model: trained; the averaged generator is used when there is one. Or its path, as
             ``load_model`` takes it: ``"pretrained"`` for the weights that come with the library.
-            A path is loaded on the CPU, and the model stays loaded until another path is given.
+            A path is loaded on the CPU, and the model stays loaded until another path is given or
+            the file changes.
         image: a PIL picture of any mode, an array (H, W, 3) of uint8 or uint16, or a float tensor
             (3, H, W) or (B, 3, H, W), its known pixels in [-1, 1].
         mask: a PIL picture, an array or a tensor of the image's size; white, 1 or True is the hole.

@@ -20,7 +20,7 @@ from csa_inpaint.training.settings import (
     trained_size,
 )
 from csa_inpaint.types import Inpainting
-from csa_inpaint.weights.files import read_checkpoint
+from csa_inpaint.weights.files import model_file, read_checkpoint
 from csa_inpaint.weights.targets import check_targets
 
 if TYPE_CHECKING:
@@ -83,7 +83,15 @@ def load_trained(
     return TrainedModel(generator, trained_size(checkpoint)).eval().to(map_location)
 
 
-@lru_cache(maxsize=1)
 def latest_trained(path: str | Path) -> TrainedModel:
-    """What ``load_trained`` loads, kept until another model is asked for."""
+    """What ``load_trained`` loads, kept until another model is asked for or the file changes."""
+    file = model_file(path).resolve()
+    if not file.is_file():
+        return load_trained(path)  # which says what is missing
+    status = file.stat()
+    return _loaded(path, file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str | Path, file: Path, changed: int, size: int) -> TrainedModel:
     return load_trained(path)
