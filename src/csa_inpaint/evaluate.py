@@ -35,7 +35,7 @@ from csa_inpaint.evaluation.records import TRUTH, Journal
 from csa_inpaint.evaluation.samples import Source, SplitSource, spread
 from csa_inpaint.evaluation.sheets import MASK, write_sheets
 from csa_inpaint.evaluation.tables import Report, Scores, groups, terminal_table, write
-from csa_inpaint.inference.pictures import inpaint
+from csa_inpaint.inference.pictures import make_filler
 from csa_inpaint.training.loading import load_model
 from csa_inpaint.training.module import Inpainter
 from csa_inpaint.types import Batch
@@ -266,15 +266,19 @@ def _inpainted(name: str, model: Inpainter | None, settings: Any) -> Filling:
     """What ``csa_inpaint.inpaint`` makes of each picture with these settings."""
     if model is None:
         raise ValueError(f"inpaint.{name} needs a model: give checkpoint=PATH")
-    known = {key for key in signature(inpaint).parameters if key not in ("model", "image", "mask")}
-    if not isinstance(settings, dict) or not set(settings) <= known:
+    known = signature(make_filler).parameters.keys() - {"model"}
+    if not isinstance(settings, dict) or not settings.keys() <= known:
         raise ValueError(f"inpaint.{name}={settings}: expected some of {', '.join(sorted(known))}")
+    try:
+        filler = make_filler(model, **{"backend": "eager", **settings})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"inpaint.{name}: {error}") from error
 
     def fill(batch: Batch) -> Tensor:
         filled = batch.image.clone()
         for image, mask in zip(filled, batch.mask, strict=True):
             if mask.any():
-                image.copy_(inpaint(model, image, mask, **{"backend": "eager", **settings}))
+                image.copy_(filler.tensor(image, mask))
         return filled
 
     return fill
@@ -292,7 +296,8 @@ def _onnx(name: str, settings: Any) -> OnnxModel:
 def _identity(cfg: DictConfig, subject: Subject) -> dict[str, Any]:
     """What decides the scores, as plain values."""
     plain: Any = OmegaConf.to_container(cfg)
-    keys = ("baselines", "onnx", "results", "inpaint", "weights", "limit_images", "save_images")
+    keys = ["baselines", "onnx", "results", "weights", "limit_images", "save_images"]
+    keys += ["inpaint"] if plain["inpaint"] else []  # as it was before this setting came
     return {
         "samples": subject.identity,
         "checkpoint": None if cfg.checkpoint is None else _model_hash(cfg.checkpoint),

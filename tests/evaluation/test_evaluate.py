@@ -188,11 +188,14 @@ def test_inpaint_needs_a_model_and_known_settings(
     for given, message in (
         (["checkpoint=null", "+inpaint.plain.detail=0"], "inpaint.plain needs a model"),
         ([f"checkpoint={checkpoint}", "+inpaint.plain.texture=1"], "expected some of backend"),
+        ([f"checkpoint={checkpoint}", "+inpaint.plain.detail=2"], "inpaint.plain: detail=2"),
+        ([f"checkpoint={checkpoint}", "+inpaint.plain.size=many"], "inpaint.plain: "),
         ([f"checkpoint={checkpoint}", "+inpaint.rough.detail=0"], "two methods are called rough"),
     ):
         done = run("evaluate", *given, *data, QUIET, CPU, f"folder={tmp_path}/out")
         assert done.status == 1
         assert message in done.err
+        assert not (tmp_path / "out/progress").exists()  # the folder is free for another try
 
 
 def test_onnx_model_is_in_the_table(

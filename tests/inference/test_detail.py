@@ -165,12 +165,21 @@ def test_complete_copies_what_continues_a_match_as_it_is(monkeypatch: pytest.Mon
     assert 0.85 * noise.std() < added.std() < 1.15 * noise.std()
 
 
-def test_match_looks_at_some_of_very_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    cells, hole, _, _, box = texture()
-    every = {source for _, source in match(cells, hole, hole, box)}
-    monkeypatch.setattr(detail, "CANDIDATES", 4)
-    some = {source for _, source in match(cells, hole, hole, box)}
-    assert len(some) <= 4 < len(every)
+def test_match_of_very_many_blocks_looks_at_some_and_continues_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(1, 96, 96, dtype=torch.bool)
+    hole[:, 30:62, 30:62] = True
+    box = Box(30, 30, 62, 62)
+    every = match(cells, hole, hole, box)
+    monkeypatch.setattr(detail, "COHERENT", 10.0)
+    monkeypatch.setattr(detail, "CANDIDATES", 60)  # fewer than those of the finer grid
+    some = match(cells, hole, hole, box)
+    assert all(source.top % 8 == source.left % 8 == 0 for _, source in some)
+    assert any(source.top % 8 or source.left % 8 for _, source in every)
+    moves = Counter((block.top - one.top, block.left - one.left) for block, one in some)
+    assert len(moves) < len(some) / 4
 
 
 def test_match_does_not_depend_on_how_many_blocks_are_compared_at_a_time(

@@ -89,6 +89,13 @@ def test_small_picture_with_hard_blend_is_the_models_composite(
         assert torch.equal(filled, expected)
 
 
+def test_pictures_are_computed_in_full_under_autocast(make_painter: Callable[..., Any]) -> None:
+    pixels, hole = picture(128, 128), holes(128, 128, "block")
+    expected = inpaint(make_painter(), pixels, hole, size=48)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(inpaint(make_painter(), pixels, hole, size=48), expected)
+
+
 def test_detail_is_added_to_the_hole_of_a_small_picture(make_painter: Callable[..., Any]) -> None:
     pixels, hole = picture(128, 128), holes(128, 128, "block")
     plain, half, detailed = (

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from csa_inpaint import CSAInpainter, load_model
-from csa_inpaint.inference import inpaint, trained
+from csa_inpaint.inference import backends, inpaint, trained
 from csa_inpaint.inference.backends import trained_generator
 from csa_inpaint.inference.trained import load_trained
 from csa_inpaint.training.sharing import write_safetensors, write_slim
@@ -114,7 +114,7 @@ def test_inpaint_reads_a_model_once_until_its_file_changes(
     starter: CSAInpainter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     read: list[object] = []
-    monkeypatch.setattr(trained, "load_trained", lambda path: read.append(path) or starter)
+    monkeypatch.setattr(trained, "load_trained", lambda path, trust: read.append(path) or starter)
     pixels, hole = np.zeros((40, 50, 3), np.uint8), np.eye(40, 50, dtype=bool)
     path = tmp_path / "model.ckpt"
     path.write_bytes(b"one")
@@ -124,6 +124,16 @@ def test_inpaint_reads_a_model_once_until_its_file_changes(
     path.write_bytes(b"another")
     inpaint(path, pixels, hole)
     assert read == [path, path]
+
+
+def test_inpaint_by_path_works_in_and_after_inference_mode(
+    starter: CSAInpainter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "multiplies_bfloat16", lambda: True)
+    pixels, hole = np.zeros((40, 50, 3), np.uint8), np.eye(40, 50, dtype=bool)
+    with torch.inference_mode():
+        expected = inpaint("pretrained", pixels, hole)
+    assert np.array_equal(inpaint("pretrained", pixels, hole), expected)
 
 
 def test_predict_loads_nothing_of_a_training(starter: CSAInpainter, tmp_path: Path) -> None:

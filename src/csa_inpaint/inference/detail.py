@@ -8,6 +8,7 @@ matched by their colours, so that any method's filling can be completed, and wha
 what the filling lacks at the network's own scale.
 """
 
+from functools import reduce
 from itertools import groupby
 
 import torch
@@ -26,7 +27,7 @@ DISTANCE = 0.3  # what the farthest candidate costs, in squared colour
 REUSE = 0.02  # what a candidate costs once it has been taken, in squared colour
 COHERENT = 0.05  # what a candidate saves that continues a neighbour's match, in squared colour
 RIM = 2  # cells that bicubic enlargement looks beyond a block's edge
-CANDIDATES = 16384  # known blocks that are compared: where there are more, an even choice of them
+CANDIDATES = 16384  # known blocks: where there are more, those of a coarser grid are compared
 TARGETS = 256  # blocks with a hole that are compared at a time
 
 
@@ -76,9 +77,12 @@ def complete(
     total = torch.zeros_like(result)
     power = torch.zeros_like(result[:1])
     pairs = sorted(match(cells, hole, unknown, box), key=_offset)
-    for _, moved_alike in groupby(pairs, key=_offset):
-        weight = torch.zeros_like(power)
-        for block, source in moved_alike:
+    for _, group in groupby(pairs, key=_offset):
+        moved_alike = list(group)
+        parts = [block.meet(box).within(box).times(factor) for block, _ in moved_alike]
+        span = reduce(Box.union, parts)
+        weight = torch.zeros(span.height, span.width)
+        for (block, source), target in zip(moved_alike, parts, strict=True):
             gain = _missing(
                 middle[:, *block.slices], hole[:, *block.slices], middle[:, *source.slices]
             )
@@ -86,12 +90,10 @@ def complete(
             without = cells[:, *near.slices] - gain * middle[:, *near.slices]
             there = enlarged(without, source.within(near), factor)
             copied = window * (image[:, *source.times(factor).slices] - there)
-            part = block.meet(box)
-            target = part.within(box).times(factor).slices
-            copy = part.within(block).times(factor).slices
-            total[:, *target] += copied[:, *copy]
-            weight[:, *target] += window[copy]
-        power += weight.square()
+            copy = block.meet(box).within(block).times(factor).slices
+            total[:, *target.slices] += copied[:, *copy]
+            weight[target.within(span).slices] += window[copy]
+        power[0, *span.slices] += weight.square()
     # Blocks that are moved alike continue each other. Others have nothing in common: their mean
     # would be paler than each of them. Divided by the root of the squared weights, a sum keeps the
     # variance.
@@ -118,7 +120,11 @@ def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[
     candidates = free.nonzero()  # (n, 2), corners of blocks
     if len(candidates) == 0:
         return []
-    candidates = candidates[:: -(-len(candidates) // CANDIDATES)]
+    step = STEP // MATCHED
+    for pitch in (2, step):  # on grids from which a match can be continued
+        on_grid = candidates[(candidates % pitch == 0).all(dim=1)]
+        if len(candidates) > CANDIDATES and len(on_grid):
+            candidates = on_grid
     targets = torch.tensor(
         [
             (top, left)
@@ -132,7 +138,6 @@ def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[
     places = candidates.float()
     number = torch.full((rows, columns), -1)  # of the candidate with that corner
     number[*candidates.T] = torch.arange(len(candidates))
-    step = STEP // MATCHED
     taken = torch.zeros(len(candidates))
     chosen: dict[tuple[int, int], tuple[int, int]] = {}
     for some in targets.split(TARGETS):

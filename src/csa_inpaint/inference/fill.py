@@ -123,6 +123,7 @@ class _View(NamedTuple):
     windows: list[Box]  # in cells of the area
 
 
+@torch.autocast("cpu", enabled=False)  # the network alone computes as the caller says
 def _look(
     region: Region,
     image: Tensor,
@@ -167,6 +168,7 @@ def _core(window: Box, margin: int, grid: Box) -> Box:
     )
 
 
+@torch.autocast("cpu", enabled=False)
 def _join(
     view: _View,
     predicted: list[Tensor],

@@ -1,5 +1,6 @@
 """Filling holes in pictures, arrays and tensors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ def inpaint(
     detail: float = 1.0,
     batch_size: int = 8,
     backend: BackendName = "auto",
+    trust: Sequence[str] = (),
 ) -> Picture:
     """Fill the holes of a picture of any size; its known pixels come back unchanged.
 
@@ -71,6 +73,7 @@ def inpaint(
         backend: ``"eager"`` computes the model as it is. ``"bfloat16"`` computes a copy with
             bfloat16 weights on the CPU. ``"auto"`` takes the latter for a float32 model on a CPU
             that multiplies bfloat16; see docs/speed.md.
+        trust: packages of your own whose classes a model's file may name; see docs/trust.md.
 
     Returns:
         The same kind: a float tensor on the image's device, an array of the image's type, or an
@@ -83,16 +86,16 @@ def inpaint(
         ValueError: for a mask of another size, without a hole or without a known pixel, for an
             array or tensor of another shape or type, and for a setting out of range.
     """
-    if size is not None and size < 1:
-        raise ValueError(f"size={size}: expected the side of the training images, in pixels")
     if isinstance(model, str | Path):
-        model = latest_trained(model)
-    filler = Filler(
-        Network(model, batch_size, backend),
-        trained_side(model, size),
-        check_strategy(size_strategy),
-        blend,
-        detail,
+        model = latest_trained(model, trust)
+    filler = make_filler(
+        model,
+        size=size,
+        size_strategy=size_strategy,
+        blend=blend,
+        detail=detail,
+        batch_size=batch_size,
+        backend=backend,
     )
     if isinstance(image, Image.Image):
         return filler.picture(image, mask)
@@ -103,6 +106,32 @@ def inpaint(
     raise TypeError(
         f"an image of type {type(image).__name__}: expected a PIL picture, an array (H, W, 3) of "
         "uint8 or uint16, or a float tensor (3, H, W)"
+    )
+
+
+def make_filler(
+    model: Model,
+    *,
+    size: int | None = None,
+    size_strategy: Strategy = "crop",
+    blend: BlendName = "poisson",
+    detail: float = 1.0,
+    batch_size: int = 8,
+    backend: BackendName = "auto",
+) -> "Filler":
+    """What fills pictures with one model and one choice of settings; see ``inpaint``.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"size={size}: expected the side of the training images, in pixels")
+    return Filler(
+        Network(model, batch_size, backend),
+        trained_side(model, size),
+        check_strategy(size_strategy),
+        blend,
+        detail,
     )
 
 
@@ -131,8 +160,8 @@ class Filler:
         blend: BlendName,
         detail: float = 1.0,
     ) -> None:
-        if not 0 <= detail <= 1:
-            raise ValueError(f"detail={detail}: expected a share from 0 (none) to 1 (all)")
+        if not isinstance(detail, int | float) or not 0 <= detail <= 1:
+            raise ValueError(f"detail={detail!r}: expected a share from 0 (none) to 1 (all)")
         self.network = network
         self.size = size
         self.strategy = strategy

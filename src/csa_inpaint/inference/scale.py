@@ -46,8 +46,9 @@ def _weights(length: int, factor: int) -> Tensor:
     For the small boxes that detail is taken from, two products take a tenth of the time of
     PyTorch's own interpolation.
     """
-    cells = torch.eye(length)[None, None]
-    return F.interpolate(cells, size=(length * factor, length), mode="bicubic")[0, 0]
+    with torch.inference_mode(mode=False):  # the weights outlive the caller's inference mode
+        cells = torch.eye(length)[None, None]
+        return F.interpolate(cells, size=(length * factor, length), mode="bicubic")[0, 0]
 
 
 def _mean(x: Tensor, factor: int) -> Tensor:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
+import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
@@ -20,7 +21,7 @@ from csa_inpaint.training.settings import (
     trained_size,
 )
 from csa_inpaint.types import Inpainting
-from csa_inpaint.weights.files import model_file, read_checkpoint
+from csa_inpaint.weights.files import model_file, read_checkpoint, settings_file
 from csa_inpaint.weights.targets import check_targets
 
 if TYPE_CHECKING:
@@ -83,15 +84,17 @@ def load_trained(
     return TrainedModel(generator, trained_size(checkpoint)).eval().to(map_location)
 
 
-def latest_trained(path: str | Path) -> TrainedModel:
-    """What ``load_trained`` loads, kept until another model is asked for or the file changes."""
+def latest_trained(path: str | Path, trust: Sequence[str] = ()) -> TrainedModel:
+    """What ``load_trained`` loads, kept until another model is asked for or its files change."""
     file = model_file(path).resolve()
     if not file.is_file():
         return load_trained(path)  # which says what is missing
-    status = file.stat()
-    return _loaded(path, file, status.st_mtime_ns, status.st_size)
+    stamps = [one.stat() for one in (file, settings_file(file)) if one.is_file()]
+    state = tuple((file, stamp.st_mtime_ns, stamp.st_size) for stamp in stamps)
+    return _loaded(path, state, tuple(trust))
 
 
 @lru_cache(maxsize=1)
-def _loaded(path: str | Path, file: Path, changed: int, size: int) -> TrainedModel:
-    return load_trained(path)
+def _loaded(path: str | Path, state: object, trust: tuple[str, ...]) -> TrainedModel:
+    with torch.inference_mode(mode=False):  # the model outlives the caller's inference mode
+        return load_trained(path, trust=trust)
