@@ -140,7 +140,8 @@ def match(cells: Tensor, hole: Tensor, unknown: Tensor, box: Box) -> list[tuple[
     number[*candidates.T] = torch.arange(len(candidates))
     taken = torch.zeros(len(candidates))
     chosen: dict[tuple[int, int], tuple[int, int]] = {}
-    for some in targets.split(TARGETS):
+    for first in range(0, len(targets), TARGETS):
+        some = targets[first : first + TARGETS]
         wanted = _blocks(reduced, some, side)
         # What all candidates have in common does not choose between them.
         cost = norm - 2 / known.shape[1] * wanted @ known.T

@@ -96,17 +96,19 @@ def _fill_regions(
     regions, labels = plan(hole, size, strategy)
     known = torch.from_numpy(~hole)[None]
     for first in range(0, len(regions), network.batch_size):
-        views = [
-            _look(region, image, known, hole, labels, group_cell(size), detail)
-            for region in regions[first : first + network.batch_size]
-        ]
+        with torch.autocast("cpu", enabled=False):  # the caller's is for the network alone
+            views = [
+                _look(region, image, known, hole, labels, group_cell(size), detail)
+                for region in regions[first : first + network.batch_size]
+            ]
         predicted = network(
             [view.cells[:, *window.slices] for view in views for window in view.windows],
             [view.known[:, *window.slices] for view in views for window in view.windows],
         )
         for view in views:
             own, predicted = predicted[: len(view.windows)], predicted[len(view.windows) :]
-            box, pixels = _join(view, own, image, known, meet, detail)
+            with torch.autocast("cpu", enabled=False):
+                box, pixels = _join(view, own, image, known, meet, detail)
             filled = own_hole(hole, labels, group_cell(size), view.region, box)
             part = image[:, *box.slices]
             part.copy_(torch.where(torch.from_numpy(filled), pixels, part))
@@ -123,7 +125,6 @@ class _View(NamedTuple):
     windows: list[Box]  # in cells of the area
 
 
-@torch.autocast("cpu", enabled=False)  # the network alone computes as the caller says
 def _look(
     region: Region,
     image: Tensor,
@@ -168,7 +169,6 @@ def _core(window: Box, margin: int, grid: Box) -> Box:
     )
 
 
-@torch.autocast("cpu", enabled=False)
 def _join(
     view: _View,
     predicted: list[Tensor],
