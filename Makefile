@@ -7,6 +7,8 @@ CAN_RUN := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info
 PYTHON ?= $(shell for python in python3.12 python3.11 python3; do \
 	$$python -c '$(CAN_RUN)' >/dev/null 2>&1 && echo $$python && break; done)
 RUN := .venv/bin/python -m
+# Processes that run the tests, each on one thread. 0: one process, with output as it comes and --pdb.
+WORKERS ?= 2
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,7 +17,7 @@ train: .venv/.installed ## install if needed, then train; make train ARGS="mask=
 	$(RUN) csa_inpaint.train $(ARGS)
 
 test: .venv/.installed ## install if needed, then run the tests; make test ARGS="tests/csa -x"
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-cluster: .venv/.installed ## install if needed, then train on a Slurm of two nodes that the tests start on this machine
 	$(RUN) pytest tests/cluster $(ARGS)

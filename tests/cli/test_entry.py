@@ -493,7 +493,7 @@ def test_imported_checkpoint_is_evaluated_and_fills_holes(
 
     photo, filled = PHOTOS / "skimage_coffee.jpg", tmp_path / "filled.png"
     paths = [f"images={photo}", f"masks={hole}", f"output={filled}"]
-    done = run("predict", given, *paths, "blend=hard", "backend=eager")
+    done = run("predict", given, *paths, "blend=hard", "detail=0", "backend=eager")
     assert done.status == 0, done.err
     generator = load_released(imported["rough"], imported["refine"])
     image = torch.from_numpy(np.array(Image.open(photo))).permute(2, 0, 1)[None] / 127.5 - 1
