@@ -148,7 +148,7 @@ def report(output: Path, steps: int) -> None:
     (RESULTS / "recipe.md").write_text(table(title, head, rows).lstrip() + "\n")
     (RESULTS / "recipe.json").write_text(json.dumps(entries, indent=1))
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
-    left.set_prop_cycle(color=plt.get_cmap("tab20").colors)
+    left.set_prop_cycle(color=plt.get_cmap("tab20")(range(20)))
     for entry in entries:
         taken, values = zip(*entry["curve"], strict=True)
         minutes = [step / taken[-1] * entry["seconds"] / 60 for step in taken]
