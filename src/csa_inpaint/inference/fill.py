@@ -33,33 +33,31 @@ class MemoryWarning(UserWarning):
     """A picture did not fit into memory at once and is filled in parts."""
 
 
-def fill(
-    network: Network,
-    image: Tensor,
-    hole: Mask,
-    size: int,
-    strategy: Strategy,
-    meet: Meet | None,
-    detail: float,
-) -> None:
+class Manner(NamedTuple):
+    """How pictures are filled."""
+
+    size: int  # side of the images that the model was trained on, in pixels
+    strategy: Strategy  # see ``plan``
+    meet: Meet | None  # how a filling meets the known pixels, see ``BLENDS``
+    detail: float  # share of the detail of the known parts that a filling gets, see ``complete``
+
+
+def fill(network: Network, image: Tensor, hole: Mask, manner: Manner) -> None:
     """Fill the holes of a picture in place.
 
     Args:
         network: the trained model.
         image: the picture in [-1, 1]; what it holds inside the hole is replaced and never used.
         hole: True in the hole.
-        size: side of the images that the model was trained on, in pixels.
-        strategy: see ``plan``.
-        meet: how the filling meets the known pixels; see ``BLENDS``.
-        detail: share of the detail of the known parts that the filling gets; see ``complete``.
+        manner: how the holes are filled.
 
     Shape: (3, H, W) in float32, (H, W)
 
     Warns:
         MemoryWarning: a whole picture does not fit into memory and is filled by ``crop``.
     """
-    if strategy != "full" or max(hole.shape) <= size:
-        _fill_regions(network, image, hole, size, strategy, meet, detail)
+    if manner.strategy != "full" or max(hole.shape) <= manner.size:
+        _fill_regions(network, image, hole, manner)
         return
     needed, available = network.memory_needed(*hole.shape), network.memory_available()
     reason = ""
@@ -67,7 +65,7 @@ def fill(
         reason = f"it needs up to {needed / 1e9:.1f} GB, {available / 1e9:.1f} GB are free"
     else:
         try:
-            _fill_regions(network, image, hole, size, strategy, meet, detail)
+            _fill_regions(network, image, hole, manner)
             return
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
@@ -81,18 +79,11 @@ def fill(
         MemoryWarning,
         stacklevel=3,
     )
-    _fill_regions(network, image, hole, size, "crop", meet, detail)
+    _fill_regions(network, image, hole, manner._replace(strategy="crop"))
 
 
-def _fill_regions(
-    network: Network,
-    image: Tensor,
-    hole: Mask,
-    size: int,
-    strategy: Strategy,
-    meet: Meet | None,
-    detail: float,
-) -> None:
+def _fill_regions(network: Network, image: Tensor, hole: Mask, manner: Manner) -> None:
+    size, strategy, meet, detail = manner
     regions, labels = plan(hole, size, strategy)
     known = torch.from_numpy(~hole)[None]
     for first in range(0, len(regions), network.batch_size):

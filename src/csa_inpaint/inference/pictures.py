@@ -14,7 +14,7 @@ from csa_inpaint.data.images import to_rgb
 from csa_inpaint.data.masks import Mask, mask_from_array
 from csa_inpaint.inference.backends import BackendName
 from csa_inpaint.inference.blend import BlendName, find_blend
-from csa_inpaint.inference.fill import fill
+from csa_inpaint.inference.fill import Manner, fill
 from csa_inpaint.inference.holes import Strategy, check_strategy
 from csa_inpaint.inference.network import Network
 from csa_inpaint.inference.trained import Model, latest_trained
@@ -163,10 +163,7 @@ class Filler:
         if not isinstance(detail, int | float) or not 0 <= detail <= 1:
             raise ValueError(f"detail={detail!r}: expected a share from 0 (none) to 1 (all)")
         self.network = network
-        self.size = size
-        self.strategy = strategy
-        self.meet = find_blend(blend)
-        self.detail = detail
+        self.manner = Manner(size, strategy, find_blend(blend), detail)
 
     def picture(self, image: Image.Image, mask: Any) -> Image.Image:
         upright = ImageOps.exif_transpose(image)
@@ -241,7 +238,7 @@ class Filler:
         return filled.reshape(image.shape)
 
     def _fill(self, image: Tensor, hole: Mask) -> None:
-        fill(self.network, image, hole, self.size, self.strategy, self.meet, self.detail)
+        fill(self.network, image, hole, self.manner)
 
 
 def _plain(image: Image.Image) -> Image.Image:
